@@ -1,1 +1,2 @@
 //! The proxy room.
+pub mod upstream;

@@ -1,1 +1,2 @@
 //! The router room.
+pub mod picker;

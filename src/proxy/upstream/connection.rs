@@ -1,0 +1,375 @@
+//! The connection that awc is given instead of its own: what tames its hazards (platform notes 1).
+//!
+//! [`Connection`] sets TCP_NODELAY, speaks TLS itself so that everything below is plain text to it, drops interim 1xx answers,
+//! follows each answer's framing, takes an early answer during an upload, and refuses bytes that nobody asked for, so that
+//! one request can never be given another's answer.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_rt::net::{ActixStream, Ready};
+use actix_service::Service;
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
+use actix_web::http::Uri;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::exchange::{Exchange, Fault, Phase};
+use super::framing::{self, Body, Head};
+
+/// Most bytes of an answer read while its request is still being sent.
+const EARLY_READ_BYTES: usize = 16 << 10;
+
+/// Plain TCP or TLS over it.
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_read(cx, buf),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(socket) => socket.get_ref().0,
+        }
+    }
+}
+
+/// Where a connection stands between and within answers.
+enum Stage {
+    /// No request is under way: any byte is surplus.
+    Idle,
+    /// A request went out, its answer's final head has not been seen whole.
+    Head,
+    /// The final head was handed over.
+    Body(Body),
+    /// Not to be used again.
+    Spoilt,
+}
+
+/// One upstream connection.
+pub(super) struct Connection {
+    socket: Socket,
+    stage: Stage,
+    /// Requests begun on this connection.
+    requests: u64,
+    /// The request under way.
+    exchange: Option<Rc<Exchange>>,
+    /// Bytes read but not handed over: a head in pieces, or what came behind an interim answer.
+    held: Vec<u8>,
+    /// The rest of `held` may be handed over as it is.
+    held_is_ready: bool,
+    /// The server answered or closed during the upload: what is still written is dropped.
+    deaf: bool,
+}
+
+impl Connection {
+    fn new(socket: Socket) -> Self {
+        let (held, exchange) = (Vec::new(), None);
+        Self { socket, stage: Stage::Idle, requests: 0, exchange, held, held_is_ready: false, deaf: false }
+    }
+
+    /// The first write after an answer begins the next request.
+    fn begin_request(&mut self) {
+        if !matches!(self.stage, Stage::Idle) {
+            return;
+        }
+        self.exchange = Exchange::current();
+        if let Some(exchange) = &self.exchange {
+            exchange.bind(self.requests);
+        }
+        self.requests += 1;
+        self.stage = Stage::Head;
+    }
+
+    /// Hands over what is held, as far as `buf` has room.
+    fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = buf.remaining().min(self.held.len());
+        buf.put_slice(&self.held[..length]);
+        self.held.drain(..length);
+        if self.held.is_empty() {
+            self.held_is_ready = false;
+        }
+    }
+
+    /// Takes in the bytes from `start` on in `buf`. True if there is something to hand over.
+    fn take_in(&mut self, buf: &mut ReadBuf<'_>, start: usize) -> io::Result<bool> {
+        match self.stage {
+            Stage::Idle | Stage::Spoilt => {
+                self.stage = Stage::Spoilt;
+                Ok(true)
+            }
+            Stage::Body(_) => {
+                let taken = self.take_body(&buf.filled()[start..])?;
+                buf.set_filled(start + taken);
+                Ok(taken > 0)
+            }
+            Stage::Head if self.held.is_empty() => match framing::read_head(&buf.filled()[start..]) {
+                Head::Final { length, body, close_delimited } => {
+                    if close_delimited {
+                        say_http_1_0(&mut buf.filled_mut()[start..]);
+                    }
+                    self.enter_body(body);
+                    let taken = self.take_body(&buf.filled()[start + length..])?;
+                    buf.set_filled(start + length + taken);
+                    Ok(true)
+                }
+                Head::Partial | Head::Interim(_) | Head::Invalid => {
+                    self.held.extend_from_slice(&buf.filled()[start..]);
+                    buf.set_filled(start);
+                    self.take_held()
+                }
+            },
+            Stage::Head => {
+                self.held.extend_from_slice(&buf.filled()[start..]);
+                buf.set_filled(start);
+                self.take_held()
+            }
+        }
+    }
+
+    /// Looks at a held head again; drops interim answers. True once the final head is there.
+    fn take_held(&mut self) -> io::Result<bool> {
+        loop {
+            match framing::read_head(&self.held) {
+                Head::Partial => return Ok(false),
+                Head::Interim(length) => {
+                    self.held.drain(..length);
+                }
+                Head::Invalid => return Err(self.spoil(Fault::Malformed)),
+                Head::Final { length, body, close_delimited } => {
+                    if close_delimited {
+                        say_http_1_0(&mut self.held);
+                    }
+                    self.enter_body(body);
+                    let held = std::mem::take(&mut self.held);
+                    let taken = self.take_body(&held[length..])?;
+                    self.held = held;
+                    self.held.truncate(length + taken);
+                    self.held_is_ready = true;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn enter_body(&mut self, body: Body) {
+        self.stage = Stage::Body(body);
+        if let Some(exchange) = &self.exchange {
+            exchange.set_body(body);
+        }
+    }
+
+    /// Follows the body over `bytes` and says how many of them belong to it. Surplus spoils the connection, not the answer.
+    fn take_body(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Stage::Body(mut body) = self.stage else { return Ok(0) };
+        let taken = body.take(bytes);
+        if let Some(exchange) = &self.exchange {
+            exchange.set_body(body);
+        }
+        if body == Body::Broken {
+            return Err(self.spoil(Fault::Malformed));
+        }
+        self.stage = match body {
+            Body::Complete if taken < bytes.len() || self.deaf => Stage::Spoilt,
+            Body::Complete => Stage::Idle,
+            Body::Length(_) | Body::Chunked(_) | Body::UntilClose | Body::Broken => Stage::Body(body),
+        };
+        Ok(taken)
+    }
+
+    /// The socket has ended.
+    fn end(&mut self) {
+        let whole = match self.stage {
+            Stage::Body(body) => body.is_complete_at_end(),
+            Stage::Idle | Stage::Spoilt => true,
+            Stage::Head => false,
+        };
+        if let Some(exchange) = self.exchange.as_ref().filter(|_| !whole) {
+            exchange.set_fault(Fault::Truncated);
+        }
+        self.stage = Stage::Spoilt;
+    }
+
+    fn spoil(&mut self, fault: Fault) -> io::Error {
+        if let Some(exchange) = &self.exchange {
+            exchange.set_fault(fault);
+        }
+        self.stage = Stage::Spoilt;
+        io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer")
+    }
+
+    /// While a write is stuck, or has failed: has the server already answered?
+    fn answered_early(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.held_is_ready {
+            return true;
+        }
+        let mut space = [0; EARLY_READ_BYTES];
+        let mut buf = ReadBuf::new(&mut space);
+        let read = self.socket.poll_read(cx, &mut buf);
+        if !matches!(read, Poll::Ready(Ok(()))) || buf.filled().is_empty() || !matches!(self.stage, Stage::Head) {
+            return false;
+        }
+        if let Some(exchange) = &self.exchange {
+            exchange.received(buf.filled().len());
+        }
+        self.held.extend_from_slice(buf.filled());
+        self.deaf = true;
+        let answered = self.take_held().unwrap_or(false);
+        self.deaf = answered;
+        answered
+    }
+}
+
+/// Makes a status line say HTTP/1.0, so that awc reads the body up to the connection's end.
+fn say_http_1_0(head: &mut [u8]) {
+    if let Some(minor) = head.get_mut(b"HTTP/1.".len()) {
+        *minor = b'0';
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.held_is_ready {
+            this.hand_over(buf);
+            return Poll::Ready(Ok(()));
+        }
+        // For awc's look at an idle connection this is its end: a spoilt one is never taken again.
+        while !matches!(this.stage, Stage::Spoilt) {
+            let start = buf.filled().len();
+            ready!(this.socket.poll_read(cx, buf))?;
+            let received = buf.filled().len() - start;
+            if received == 0 {
+                this.end();
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(exchange) = &this.exchange {
+                exchange.received(received);
+            }
+            if this.take_in(buf, start)? {
+                if this.held_is_ready {
+                    this.hand_over(buf);
+                }
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.begin_request();
+        if this.deaf {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if matches!(this.stage, Stage::Spoilt) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let written = this.socket.poll_write(cx, bytes);
+        if matches!(written, Poll::Ready(Ok(_))) || !this.answered_early(cx) {
+            return written;
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Plain(_) => Poll::Ready(Ok(())),
+            Socket::Tls(socket) => Pin::new(socket.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().socket {
+            Socket::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Socket::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+impl ActixStream for Connection {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.socket.tcp(), cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.socket.tcp(), cx)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("requests", &self.requests).finish_non_exhaustive()
+    }
+}
+
+/// Opens connections for one client: plain ones, or TLS with one set of roots.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Service<ConnectInfo<Uri>> for Dialer {
+    type Response = Connected<Uri, Connection>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    actix_service::always_ready!();
+
+    fn call(&self, info: ConnectInfo<Uri>) -> Self::Future {
+        let tls = self.tls.clone();
+        Box::pin(async move {
+            let uri = info.request().clone();
+            let connection = dial(&uri, tls).await?;
+            Ok(Connected::new(uri, connection))
+        })
+    }
+}
+
+async fn dial(uri: &Uri, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Connection, ConnectError> {
+    let host = uri.host().ok_or(ConnectError::Unresolved)?.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let enter = |phase| {
+        if let Some(exchange) = Exchange::current() {
+            exchange.enter(phase);
+        }
+    };
+    enter(Phase::Resolving);
+    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Io)?.collect();
+    if addresses.is_empty() {
+        return Err(ConnectError::NoRecords);
+    }
+    enter(Phase::Connecting);
+    let socket = TcpStream::connect(addresses.as_slice()).await.map_err(ConnectError::Io)?;
+    socket.set_nodelay(true).map_err(ConnectError::Io)?;
+    let Some(config) = tls else { return Ok(Connection::new(Socket::Plain(socket))) };
+    enter(Phase::Handshaking);
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::InvalidInput)?;
+    let socket = TlsConnector::from(config).connect(name, socket).await.map_err(ConnectError::Io)?;
+    Ok(Connection::new(Socket::Tls(Box::new(socket))))
+}

@@ -1,0 +1,274 @@
+//! One test per hazard of awc that this room tames, over real sockets.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+/// What the server does after reading one request.
+#[derive(Clone)]
+enum Act {
+    Send(&'static str),
+    /// Sends many bytes without being asked to stop, in one go.
+    SendBytes(Vec<u8>),
+    /// Lets the reader see what was sent so far on its own.
+    Yield,
+    Fin,
+    Reset,
+    Hang,
+    /// Answers before the request's body has been read.
+    EarlyAnswer(&'static str),
+}
+
+const OK_A: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nA";
+const OK_B: &str = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nB";
+
+/// Serves one script per connection, one list of acts per request; returns the port.
+async fn serve(connections: Vec<Vec<Vec<Act>>>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    actix_rt::spawn(async move {
+        for script in connections {
+            let (socket, _) = listener.accept().await.unwrap();
+            socket.set_nodelay(true).unwrap();
+            actix_rt::spawn(play(socket, script));
+        }
+    });
+    port
+}
+
+async fn play(mut socket: TcpStream, script: Vec<Vec<Act>>) {
+    for acts in script {
+        let early = matches!(acts.first(), Some(Act::EarlyAnswer(_)));
+        if !read_request(&mut socket, early).await {
+            return;
+        }
+        for act in acts {
+            match act {
+                Act::Send(text) | Act::EarlyAnswer(text) => socket.write_all(text.as_bytes()).await.unwrap(),
+                Act::SendBytes(bytes) => socket.write_all(&bytes).await.unwrap(),
+                Act::Yield => {
+                    for _ in 0..50 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Act::Fin => return,
+                Act::Reset => {
+                    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+                    return;
+                }
+                Act::Hang => std::future::pending().await,
+            }
+        }
+    }
+    // An open, quiet connection until the client closes it.
+    let _ = socket.read(&mut [0; 1]).await;
+}
+
+/// Reads one request, its body too unless the answer comes early. False at the connection's end.
+async fn read_request(socket: &mut TcpStream, head_only: bool) -> bool {
+    let mut request = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        match socket.read(&mut piece).await {
+            Ok(0) | Err(_) => return false,
+            Ok(length) => request.extend_from_slice(&piece[..length]),
+        }
+        let Some(end) = memchr::memmem::find(&request, b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+        let length: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
+        if head_only || request.len() >= end + 4 + length {
+            return true;
+        }
+    }
+}
+
+fn soon() -> Limits {
+    let now = clock::now();
+    Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_secs(10)) }
+}
+
+async fn send(upstream: &Upstream, port: u16, body: &[Bytes], limits: Limits) -> Result<Answer, Error> {
+    let uri: Uri = format!("http://127.0.0.1:{port}/v1/chat/completions").parse().unwrap();
+    let request = Request { uri: &uri, method: &Method::POST, tls: None, headers: &|_| {}, body };
+    upstream.send(&request, limits).await
+}
+
+async fn read_all(answer: Answer) -> Result<String, Error> {
+    let Answer { mut body, .. } = answer;
+    let mut text = Vec::new();
+    while let Some(chunk) = body.chunk().await {
+        text.extend_from_slice(&chunk?);
+    }
+    Ok(String::from_utf8(text).unwrap())
+}
+
+async fn call(upstream: &Upstream, port: u16) -> Result<String, Error> {
+    read_all(send(upstream, port, &[Bytes::from_static(b"{}")], soon()).await?).await
+}
+
+fn run(test: impl Future<Output = ()>) {
+    actix_rt::System::new().block_on(test);
+}
+
+/// One request against one connection's script.
+fn one(acts: Vec<Act>) -> Result<String, Error> {
+    let mut outcome = Ok(String::new());
+    actix_rt::System::new().block_on(async {
+        let port = serve(vec![vec![acts]]).await;
+        outcome = call(&Upstream::new(), port).await;
+    });
+    outcome
+}
+
+#[test]
+fn truncated_bodies_are_errors() {
+    use Act::{Fin, Send};
+    let truncated = [
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n0123456789",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhe",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+    ];
+    for answer in truncated {
+        assert_eq!(one(vec![Send(answer), Fin]), Err(Error::Truncated), "{answer:?}");
+    }
+}
+
+#[test]
+fn whole_bodies_are_not() {
+    use Act::{Fin, Send, Yield};
+    assert_eq!(one(vec![Send(OK_A), Fin]).as_deref(), Ok("A"));
+    assert_eq!(
+        one(vec![
+            Send("HTTP/1.1 200 OK\r\ntransf"),
+            Yield,
+            Send("er-encoding: chunked\r\n\r\n5\r\nhe"),
+            Yield,
+            Send("llo\r\n0\r\n\r\n")
+        ])
+        .as_deref(),
+        Ok("hello")
+    );
+    assert_eq!(one(vec![Send("HTTP/1.0 200 OK\r\n\r\nold"), Fin]).as_deref(), Ok("old"));
+}
+
+#[test]
+fn a_close_delimited_body_is_not_empty() {
+    use Act::{Fin, Send, Yield};
+    assert_eq!(one(vec![Send("HTTP/1.1 200 OK\r\n\r\nall"), Yield, Send(" of it"), Fin]).as_deref(), Ok("all of it"));
+}
+
+#[test]
+fn interim_answers_are_dropped_and_the_next_request_gets_its_own_answer() {
+    use Act::{Send, Yield};
+    run(async {
+        let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        let script = vec![
+            vec![Send(early), Yield, Send("HTTP/1.1 100 Continue\r\n\r\n"), Send(early), Send(OK_A)],
+            vec![Send(OK_B)],
+        ];
+        let port = serve(vec![script]).await;
+        let upstream = Upstream::new();
+        assert_eq!(call(&upstream, port).await.as_deref(), Ok("A"));
+        assert_eq!(call(&upstream, port).await.as_deref(), Ok("B"));
+    });
+}
+
+#[test]
+fn bytes_nobody_asked_for_never_reach_the_next_request() {
+    use Act::{Send, Yield};
+    run(async {
+        let intruder = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nOTHER";
+        for late in [false, true] {
+            let pause = if late { Yield } else { Send("") };
+            let first = vec![vec![Send(OK_A), pause, Send(intruder)], vec![Send(intruder)]];
+            let port = serve(vec![first, vec![vec![Send(OK_B)]]]).await;
+            let upstream = Upstream::new();
+            assert_eq!(call(&upstream, port).await.as_deref(), Ok("A"));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(call(&upstream, port).await.as_deref(), Ok("B"), "late {late}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_is_reused_and_a_stale_one_is_replaced_once_for_free() {
+    use Act::{Fin, Reset, Send};
+    for end in [Fin, Reset] {
+        run(async {
+            // The first connection serves one request, reads a second and dies; the second connection answers.
+            let port = serve(vec![vec![vec![Send(OK_A)], vec![end.clone()]], vec![vec![Send(OK_B)]]]).await;
+            let upstream = Upstream::new();
+            assert_eq!(call(&upstream, port).await.as_deref(), Ok("A"));
+            let answer = send(&upstream, port, &[Bytes::from_static(b"{}")], soon()).await.unwrap();
+            assert!(answer.resent);
+            assert_eq!(read_all(answer).await.as_deref(), Ok("B"));
+        });
+    }
+}
+
+#[test]
+fn a_fresh_connection_that_dies_is_an_error_and_not_repeated() {
+    run(async {
+        let port = serve(vec![vec![vec![Act::Reset]], vec![vec![Act::Send(OK_B)]]]).await;
+        assert_eq!(call(&Upstream::new(), port).await, Err(Error::Reset));
+    });
+}
+
+#[test]
+fn an_early_answer_during_an_upload_is_taken() {
+    let refusal = "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\n\r\nbig";
+    for acts in [vec![Act::EarlyAnswer(refusal), Act::Hang], vec![Act::EarlyAnswer(refusal), Act::Fin]] {
+        run(async {
+            let port = serve(vec![vec![acts]]).await;
+            let body = vec![Bytes::from(vec![b'x'; 1 << 20]); 16];
+            let answer = send(&Upstream::new(), port, &body, soon()).await.unwrap();
+            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(read_all(answer).await.as_deref(), Ok("big"));
+        });
+    }
+}
+
+#[test]
+fn what_is_no_http_answer_is_malformed() {
+    for text in ["garbage\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nhello"] {
+        assert_eq!(one(vec![Act::Send(text), Act::Fin]), Err(Error::Malformed), "{text:?}");
+    }
+    let broken = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n";
+    assert_eq!(one(vec![Act::Send(broken), Act::Fin]), Err(Error::Malformed));
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let mut wire = b"HTTP/1.1 200 OK\r\ncontent-length: 3000000\r\n\r\n".to_vec();
+    wire.extend(std::iter::repeat_n(b'y', 3_000_000));
+    assert_eq!(one(vec![Act::SendBytes(wire)]).map(|text| text.len()), Ok(3_000_000));
+}
+
+#[test]
+fn limits_end_what_hangs() {
+    run(async {
+        let port = serve(vec![vec![vec![Act::Hang]]]).await;
+        let now = clock::now();
+        let limits = Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
+        let outcome = send(&Upstream::new(), port, &[], limits).await.map(|_| ());
+        assert_eq!(outcome, Err(Error::HeadTimeout));
+    });
+}
+
+#[test]
+fn a_refused_connection_and_an_unknown_host_are_told_apart() {
+    run(async {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        assert_eq!(call(&Upstream::new(), port).await, Err(Error::Connect));
+        let uri: Uri = "http://no-such-host.invalid:80/".parse().unwrap();
+        let request = Request { uri: &uri, method: &Method::GET, tls: None, headers: &|_| {}, body: &[] };
+        assert_eq!(Upstream::new().send(&request, soon()).await.map(|_| ()), Err(Error::Dns));
+    });
+}

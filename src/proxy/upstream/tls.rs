@@ -1,0 +1,39 @@
+//! TLS towards upstreams: the platform's roots, and a backend's own beside them.
+
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Makes a client configuration that trusts the platform's roots and those in `ca_file`, if one is named.
+///
+/// HTTP/1.1 only: the connection wrapper reads nothing else.
+///
+/// # Errors
+/// A sentence without secrets: no usable root at all, or an unreadable `ca_file`.
+pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(native.certs);
+    if let Some(path) = ca_file {
+        let certificates = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| format!("cannot read certificates from `{path}`: {error}"))?;
+        let (added, _) = roots.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(format!("`{path}` holds no usable certificate"));
+        }
+    }
+    if roots.is_empty() {
+        return Err("the platform has no root certificates: install `ca-certificates` or set `ca_file`".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
