@@ -1,1 +1,6 @@
-//! The backend room.
+//! One backend.
+pub mod circuit_breaker;
+pub mod limiter;
+pub mod outcome;
+pub mod quota;
+pub mod status;

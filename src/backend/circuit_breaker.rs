@@ -298,7 +298,8 @@ impl CircuitBreaker {
         let expired = (before - half.probes.len()) as u32;
         half.expired += expired;
         let gave_up = half.expired >= EXPIRED_LEASES_THAT_OPEN;
-        let too_long = self.policy.max_wait_duration_in_half_open_state.is_some_and(|limit| half.since.plus(limit) <= now);
+        let too_long =
+            self.policy.max_wait_duration_in_half_open_state.is_some_and(|limit| half.since.plus(limit) <= now);
         let change = match (gave_up, too_long) {
             (true, _) => Some(self.reopen(now, jitter, Cause::ProbesExpired)),
             (false, true) => Some(self.reopen(now, jitter, Cause::HalfOpenTimeout)),
@@ -314,9 +315,7 @@ impl CircuitBreaker {
             return Recorded::default();
         }
         match &self.state {
-            State::Closed { .. } => {
-                Recorded { change: self.record_closed(record, now, jitter), ..Recorded::default() }
-            }
+            State::Closed { .. } => Recorded { change: self.record_closed(record, now, jitter), ..Recorded::default() },
             // Nothing of this generation can end while it is open: every outcome that comes is late.
             State::Open { .. } => {
                 self.late += 1;
@@ -468,9 +467,7 @@ impl CircuitBreaker {
     fn sums(&self, now: Instant) -> (u64, u64, u64) {
         let newest = now.as_nanos() / self.bucket_nanos();
         let live = self.buckets.iter().filter(|bucket| bucket.epoch <= newest && newest - bucket.epoch < BUCKETS);
-        live.fold((0, 0, 0), |sum, bucket| {
-            (sum.0 + bucket.successes, sum.1 + bucket.failures, sum.2 + bucket.slow)
-        })
+        live.fold((0, 0, 0), |sum, bucket| (sum.0 + bucket.successes, sum.1 + bucket.failures, sum.2 + bucket.slow))
     }
 
     fn bucket_nanos(&self) -> u64 {
@@ -542,6 +539,3 @@ fn open_wait(policy: &Policy, level: u32, jitter: f64) -> Duration {
     let spread = f64::from(policy.jitter) / WHOLE as f64;
     wait.mul_f64(1.0 - spread + 2.0 * spread * jitter).clamp(MIN_OPEN, cap.max(MIN_OPEN))
 }
-
-#[cfg(test)]
-mod tests;

@@ -221,8 +221,7 @@ pub enum Block {
 
 impl Block {
     /// All blocks, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::Rate, Self::Overload, Self::Money, Self::Auth, Self::Permission, Self::NotFound];
+    pub const ALL: [Self; 6] = [Self::Rate, Self::Overload, Self::Money, Self::Auth, Self::Permission, Self::NotFound];
 
     /// The stable word for logs and labels; the same as the reason for passing a backend over.
     pub const fn name(self) -> &'static str {

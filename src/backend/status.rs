@@ -1,0 +1,564 @@
+//! The cell: what a backend's actor publishes and every worker reads (spec/resilience.md 3.8).
+//!
+//! One u64, the circuit word, holds generation, state, override, probes in flight and ok, so that a fact that belongs together
+//! is never seen in halves. The actor is its only writer, with one exception: the claim of a probe by a worker, one
+//! compare-and-swap. Deadlines lie beside the word and are written before it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::circuit_breaker::StateName;
+use super::outcome::Block;
+use crate::clock::Instant;
+
+/// Whole of a ratio kept in 1/10 000.
+const WHOLE: u32 = 10_000;
+
+/// How soon a request that found all probes taken may come back.
+const HALF_OPEN_RETRY: Duration = Duration::from_secs(1);
+
+/// How soon a request that found a backend at its cap may come back.
+const SATURATED_RETRY: Duration = Duration::from_secs(2);
+
+/// An operator's hand on the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Override {
+    /// None: the breaker decides.
+    Auto,
+    /// Nothing passes.
+    ForceOpen,
+    /// Everything passes, the window records.
+    ForceClosed,
+    /// Everything passes, the window stays empty.
+    Disabled,
+}
+
+impl Override {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::ForceOpen, Self::ForceClosed, Self::Disabled];
+
+    /// The stable word for the admin API, logs and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::ForceOpen => "force_open",
+            Self::ForceClosed => "force_closed",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// The circuit word, unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Circuit {
+    /// Number of changes so far.
+    pub generation: u32,
+    /// The state.
+    pub state: StateName,
+    /// The override.
+    pub hand: Override,
+    /// Probes under way.
+    pub probes: u8,
+    /// Probes that succeeded.
+    pub ok: u8,
+}
+
+impl Circuit {
+    /// Bits: generation 32, ok 8, probes 8, override 8, state 8.
+    pub const fn pack(self) -> u64 {
+        (self.generation as u64) << 32
+            | (self.ok as u64) << 24
+            | (self.probes as u64) << 16
+            | (self.hand as u64) << 8
+            | self.state as u64
+    }
+
+    /// The word read back.
+    pub const fn unpack(word: u64) -> Self {
+        let state = match word & 0xff {
+            0 => StateName::Closed,
+            1 => StateName::HalfOpen,
+            _ => StateName::Open,
+        };
+        let hand = match (word >> 8) & 0xff {
+            0 => Override::Auto,
+            1 => Override::ForceOpen,
+            2 => Override::ForceClosed,
+            _ => Override::Disabled,
+        };
+        Self { generation: (word >> 32) as u32, state, hand, probes: (word >> 16) as u8, ok: (word >> 24) as u8 }
+    }
+}
+
+/// Why a backend is passed over (spec/resilience.md 9.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Its circuit is open.
+    CircuitOpen,
+    /// Its host's circuit is open.
+    EndpointOpen,
+    /// All its probes are taken.
+    HalfOpenBusy,
+    /// An operator opened its circuit.
+    ForcedOpen,
+    /// A block.
+    Blocked(Block),
+    /// Its own requests per minute are used up.
+    LocalRpm,
+    /// Its own tokens per minute are used up.
+    LocalTpm,
+    /// Its cap of calls in flight is reached.
+    Saturated,
+    /// The provider's own figures say that it would refuse.
+    LearnedQuota,
+    /// Health checks fail.
+    Unhealthy,
+    /// It is being drained, or its weight is 0.
+    Draining,
+    /// The request does not fit it.
+    Incompatible,
+}
+
+impl Reason {
+    /// All reasons, in the order of [`Reason::index`].
+    pub const ALL: [Self; 17] = [
+        Self::CircuitOpen,
+        Self::EndpointOpen,
+        Self::HalfOpenBusy,
+        Self::ForcedOpen,
+        Self::Blocked(Block::Rate),
+        Self::Blocked(Block::Overload),
+        Self::Blocked(Block::Money),
+        Self::Blocked(Block::Auth),
+        Self::Blocked(Block::Permission),
+        Self::Blocked(Block::NotFound),
+        Self::LocalRpm,
+        Self::LocalTpm,
+        Self::Saturated,
+        Self::LearnedQuota,
+        Self::Unhealthy,
+        Self::Draining,
+        Self::Incompatible,
+    ];
+
+    /// The stable word for logs, labels and error messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CircuitOpen => "circuit_open",
+            Self::EndpointOpen => "endpoint_open",
+            Self::HalfOpenBusy => "half_open_busy",
+            Self::ForcedOpen => "forced_open",
+            Self::Blocked(block) => block.name(),
+            Self::LocalRpm => "local_rpm",
+            Self::LocalTpm => "local_tpm",
+            Self::Saturated => "saturated",
+            Self::LearnedQuota => "learned_quota",
+            Self::Unhealthy => "unhealthy",
+            Self::Draining => "draining",
+            Self::Incompatible => "incompatible",
+        }
+    }
+
+    /// Position in [`Reason::ALL`].
+    pub fn index(self) -> usize {
+        Self::ALL.iter().position(|reason| *reason == self).unwrap_or_default()
+    }
+
+    /// Whether it is a matter of rates, which makes a final answer 429 rather than 503 (spec/resilience.md 9.3).
+    pub const fn is_rate(self) -> bool {
+        matches!(self, Self::Blocked(Block::Rate | Block::Money) | Self::LocalRpm | Self::LocalTpm)
+    }
+}
+
+/// "No" to a permit, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Why.
+    pub reason: Reason,
+    /// How long it will last; none if nobody can say.
+    pub remaining: Option<Duration>,
+}
+
+impl Rejection {
+    /// A rejection that ends after `remaining`.
+    pub const fn lasting(reason: Reason, remaining: Duration) -> Self {
+        Self { reason, remaining: Some(remaining) }
+    }
+
+    /// A rejection whose end is unknown.
+    pub const fn endless(reason: Reason) -> Self {
+        Self { reason, remaining: None }
+    }
+}
+
+/// Whether a call may go, as one reading of the cell says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes.
+    Free,
+    /// Yes, as a probe; its circuit has been claimable since then.
+    Probe(Instant),
+    /// No.
+    Denied(Rejection),
+}
+
+/// One reading of the cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether a call may go.
+    pub admission: Admission,
+    /// Calls under way.
+    pub in_flight: u32,
+    /// Weight factor of slow start, in 1/10 000.
+    pub slow_start: u32,
+    /// Its last calls failed, though the circuit is closed.
+    pub failing: bool,
+    /// The health gate.
+    pub healthy: bool,
+}
+
+/// What a claimed slot has to say at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The generation it was taken in.
+    pub generation: u32,
+    /// Whether it is a probe.
+    pub probe: bool,
+}
+
+/// The shared cell of one backend.
+#[derive(Debug)]
+pub struct BackendStatus {
+    circuit: AtomicU64,
+    open_until: AtomicU64,
+    blocks: [AtomicU64; Block::ALL.len()],
+    slow_start_from: AtomicU64,
+    failing: AtomicBool,
+    unhealthy: AtomicBool,
+    draining: AtomicBool,
+    in_flight: AtomicU32,
+    limits: Limits,
+}
+
+/// The few settings that readers need; changed by a reload.
+#[derive(Debug)]
+struct Limits {
+    max_in_flight: AtomicU32,
+    half_open_calls: AtomicU32,
+    slow_start_nanos: AtomicU64,
+    slow_start_min: AtomicU32,
+}
+
+impl BackendStatus {
+    /// A closed, idle cell.
+    pub fn new(policy: &crate::config::BackendPolicy) -> Self {
+        let closed = Circuit { generation: 0, state: StateName::Closed, hand: Override::Auto, probes: 0, ok: 0 };
+        let status = Self {
+            circuit: AtomicU64::new(closed.pack()),
+            open_until: AtomicU64::new(0),
+            blocks: Default::default(),
+            slow_start_from: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            unhealthy: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+            limits: Limits {
+                max_in_flight: AtomicU32::new(0),
+                half_open_calls: AtomicU32::new(0),
+                slow_start_nanos: AtomicU64::new(0),
+                slow_start_min: AtomicU32::new(0),
+            },
+        };
+        status.set_limits(policy);
+        status
+    }
+
+    /// Takes over the settings that readers need.
+    pub fn set_limits(&self, policy: &crate::config::BackendPolicy) {
+        let breaker = &policy.circuit_breaker;
+        self.limits.max_in_flight.store(policy.max_in_flight, Ordering::Relaxed);
+        self.limits.half_open_calls.store(breaker.half_open_calls.min(u32::from(u8::MAX)), Ordering::Relaxed);
+        let ramp = breaker.slow_start.map_or(0, |ramp| ramp.as_nanos() as u64);
+        self.limits.slow_start_nanos.store(ramp, Ordering::Relaxed);
+        self.limits.slow_start_min.store(breaker.slow_start_min_weight, Ordering::Relaxed);
+    }
+
+    /// The circuit word.
+    pub fn circuit(&self) -> Circuit {
+        Circuit::unpack(self.circuit.load(Ordering::Acquire))
+    }
+
+    /// When an open circuit becomes claimable.
+    pub fn open_until(&self) -> Instant {
+        Instant::from_nanos(self.open_until.load(Ordering::Acquire))
+    }
+
+    /// Until when a block lasts; zero if it is not set.
+    pub fn blocked_until(&self, block: Block) -> Instant {
+        Instant::from_nanos(self.blocks[block as usize].load(Ordering::Acquire))
+    }
+
+    /// Calls under way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the health gate is open.
+    pub fn is_healthy(&self) -> bool {
+        !self.unhealthy.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes no new calls.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new calls from now on, or does again.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
+    }
+
+    /// The circuit as read at `now`: open with its time over reads as half-open.
+    pub fn state(&self, now: Instant) -> StateName {
+        let circuit = self.circuit();
+        match circuit.hand {
+            Override::ForceOpen => StateName::Open,
+            Override::ForceClosed | Override::Disabled => StateName::Closed,
+            Override::Auto if circuit.state == StateName::Open && self.open_until() <= now => StateName::HalfOpen,
+            Override::Auto => circuit.state,
+        }
+    }
+
+    /// Reads the cell. Changes nothing.
+    pub fn read(&self, now: Instant) -> Standing {
+        Standing {
+            admission: self.admission(now),
+            in_flight: self.in_flight(),
+            slow_start: self.slow_start(now),
+            failing: self.failing.load(Ordering::Relaxed),
+            healthy: self.is_healthy(),
+        }
+    }
+
+    fn admission(&self, now: Instant) -> Admission {
+        if self.is_draining() {
+            return Admission::Denied(Rejection::endless(Reason::Draining));
+        }
+        let circuit = self.admission_by_circuit(now);
+        let gates = [self.blocked(now), self.saturated()];
+        let denied = gates.into_iter().flatten().chain(match circuit {
+            Admission::Denied(rejection) => Some(rejection),
+            Admission::Free | Admission::Probe(_) => None,
+        });
+        // The gate that lasts longest is the reason (spec/resilience.md 9.2).
+        let worst = denied.max_by_key(|rejection| rejection.remaining.unwrap_or(Duration::MAX));
+        worst.map_or(circuit, Admission::Denied)
+    }
+
+    fn admission_by_circuit(&self, now: Instant) -> Admission {
+        let circuit = self.circuit();
+        match circuit.hand {
+            Override::ForceOpen => return Admission::Denied(Rejection::endless(Reason::ForcedOpen)),
+            Override::ForceClosed | Override::Disabled => return Admission::Free,
+            Override::Auto => {}
+        }
+        match circuit.state {
+            StateName::Closed => Admission::Free,
+            StateName::Open if now < self.open_until() => {
+                Admission::Denied(Rejection::lasting(Reason::CircuitOpen, self.open_until().since(now)))
+            }
+            StateName::Open => Admission::Probe(self.open_until()),
+            StateName::HalfOpen if self.has_probe(circuit) => Admission::Probe(self.open_until()),
+            StateName::HalfOpen => Admission::Denied(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)),
+        }
+    }
+
+    /// Staged probes: one at a time at first, then as many as have succeeded and one, at most N in all.
+    fn has_probe(&self, circuit: Circuit) -> bool {
+        let calls = self.limits.half_open_calls.load(Ordering::Relaxed);
+        let (probes, ok) = (u32::from(circuit.probes), u32::from(circuit.ok));
+        probes < calls.min(ok + 1) && ok + probes < calls
+    }
+
+    fn blocked(&self, now: Instant) -> Option<Rejection> {
+        let until = |block: &Block| (*block, self.blocked_until(*block));
+        let (block, until) = Block::ALL.iter().map(until).max_by_key(|(_, until)| *until)?;
+        (now < until).then(|| Rejection::lasting(Reason::Blocked(block), until.since(now)))
+    }
+
+    fn saturated(&self) -> Option<Rejection> {
+        let full = self.limits.max_in_flight.load(Ordering::Relaxed) <= self.in_flight();
+        full.then_some(Rejection::lasting(Reason::Saturated, SATURATED_RETRY))
+    }
+
+    fn slow_start(&self, now: Instant) -> u32 {
+        let from = self.slow_start_from.load(Ordering::Relaxed);
+        let ramp = self.limits.slow_start_nanos.load(Ordering::Relaxed);
+        if from == 0 || ramp == 0 {
+            return WHOLE;
+        }
+        let passed = now.since(Instant::from_nanos(from)).as_nanos();
+        let grown = (passed * u128::from(WHOLE) / u128::from(ramp)).min(u128::from(WHOLE)) as u32;
+        grown.max(self.limits.slow_start_min.load(Ordering::Relaxed))
+    }
+
+    /// Takes a place among the calls in flight, and a probe where the circuit asks for one. On a lost race: the rejection.
+    ///
+    /// # Errors
+    /// Why no call may go now.
+    pub fn try_take(&self, now: Instant) -> Result<Slot, Rejection> {
+        let cap = self.limits.max_in_flight.load(Ordering::Relaxed);
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= cap {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(Rejection::lasting(Reason::Saturated, SATURATED_RETRY));
+        }
+        let taken = self.take_by_circuit(now);
+        if taken.is_err() {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn take_by_circuit(&self, now: Instant) -> Result<Slot, Rejection> {
+        loop {
+            match self.admission(now) {
+                // The place just taken may be the last: only this gate is ours already.
+                Admission::Denied(Rejection { reason: Reason::Saturated, .. }) => {}
+                Admission::Denied(rejection) => return Err(rejection),
+                Admission::Free | Admission::Probe(_) => {}
+            }
+            let seen = self.circuit.load(Ordering::Acquire);
+            let circuit = Circuit::unpack(seen);
+            if circuit.hand != Override::Auto || circuit.state == StateName::Closed {
+                return Ok(Slot { generation: circuit.generation, probe: false });
+            }
+            let next = match circuit.state {
+                StateName::Open if self.open_until() <= now => Circuit {
+                    generation: circuit.generation.wrapping_add(1),
+                    state: StateName::HalfOpen,
+                    probes: 1,
+                    ok: 0,
+                    ..circuit
+                },
+                StateName::HalfOpen if self.has_probe(circuit) => Circuit { probes: circuit.probes + 1, ..circuit },
+                StateName::HalfOpen => return Err(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)),
+                StateName::Open | StateName::Closed => continue,
+            };
+            if self.circuit.compare_exchange(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return Ok(Slot { generation: next.generation, probe: true });
+            }
+        }
+    }
+
+    /// Gives back a place among the calls in flight. A probe's place is given back by the actor alone.
+    pub fn release(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Writes what lies beside the word; before the word.
+    pub(super) fn publish_beside(&self, beside: &Beside) {
+        self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
+        for (cell, until) in self.blocks.iter().zip(beside.blocks) {
+            cell.store(until.as_nanos(), Ordering::Release);
+        }
+        self.slow_start_from.store(beside.slow_start_from.as_nanos(), Ordering::Release);
+        self.failing.store(beside.failing, Ordering::Relaxed);
+        self.unhealthy.store(!beside.healthy, Ordering::Relaxed);
+    }
+
+    /// Swaps the word. On failure, because a claim came between: what stands there now.
+    pub(super) fn publish_word(&self, seen: Circuit, next: Circuit) -> Result<(), Circuit> {
+        self.circuit
+            .compare_exchange(seen.pack(), next.pack(), Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(Circuit::unpack)
+    }
+}
+
+/// What the actor publishes beside the word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    pub(super) open_until: Instant,
+    pub(super) blocks: [Instant; Block::ALL.len()],
+    pub(super) slow_start_from: Instant,
+    pub(super) failing: bool,
+    pub(super) healthy: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::config::BackendPolicy;
+
+    const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
+
+    fn open(status: &BackendStatus, until: Instant) {
+        let seen = status.circuit();
+        status.open_until.store(until.as_nanos(), Ordering::Release);
+        let next = Circuit { generation: seen.generation + 1, state: StateName::Open, ..seen };
+        status.publish_word(seen, next).unwrap();
+    }
+
+    #[test]
+    fn the_word_packs_and_unpacks() {
+        for state in [StateName::Closed, StateName::HalfOpen, StateName::Open] {
+            for hand in Override::ALL {
+                let circuit = Circuit { generation: u32::MAX - 1, state, hand, probes: 3, ok: 2 };
+                assert_eq!(Circuit::unpack(circuit.pack()), circuit);
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_circuit_denies_until_its_time_and_then_admits_one_probe() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        open(&status, NOW.plus(Duration::from_secs(5)));
+        let denied = status.try_take(NOW).unwrap_err();
+        assert_eq!(denied, Rejection::lasting(Reason::CircuitOpen, Duration::from_secs(5)));
+        let later = NOW.plus(Duration::from_secs(5));
+        assert_eq!(status.state(later), StateName::HalfOpen);
+        assert_eq!(status.circuit().state, StateName::Open, "a read changes nothing");
+        assert!(status.try_take(later).unwrap().probe);
+        assert_eq!(status.try_take(later).unwrap_err().reason, Reason::HalfOpenBusy);
+        assert_eq!(status.in_flight(), 1);
+    }
+
+    #[test]
+    fn a_thousand_claims_at_the_deadline_admit_exactly_one() {
+        for _ in 0..20 {
+            let status = Arc::new(BackendStatus::new(&BackendPolicy::default()));
+            open(&status, NOW);
+            let admitted = Arc::new(AtomicUsize::new(0));
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        let taken = (0..125).filter(|_| status.try_take(NOW).is_ok()).count();
+                        admitted.fetch_add(taken, Ordering::Relaxed);
+                    });
+                }
+            });
+            assert_eq!(admitted.load(Ordering::Relaxed), 1);
+            assert_eq!(status.in_flight(), 1);
+        }
+    }
+
+    #[test]
+    fn the_cap_of_calls_in_flight_is_exact() {
+        let status = BackendStatus::new(&BackendPolicy { max_in_flight: 2, ..BackendPolicy::default() });
+        assert!(status.try_take(NOW).is_ok() && status.try_take(NOW).is_ok());
+        assert_eq!(status.try_take(NOW).unwrap_err().reason, Reason::Saturated);
+        status.release();
+        assert!(status.try_take(NOW).is_ok());
+    }
+
+    #[test]
+    fn slow_start_grows_from_its_least_to_the_whole() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        status.slow_start_from.store(NOW.as_nanos(), Ordering::Relaxed);
+        let factor = |seconds| status.read(NOW.plus(Duration::from_secs(seconds))).slow_start;
+        assert_eq!([factor(0), factor(2), factor(15), factor(30), factor(90)], [1_000, 1_000, 5_000, 10_000, 10_000]);
+    }
+}
