@@ -1,0 +1,143 @@
+//! The routing table: every route with the backends it may use. Immutable; a reload builds the next one beside it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::picker::{MAX_VIRTUAL_START, Picker};
+use crate::backend::Backend;
+use crate::config::{self, AttemptTimeouts, BackendId, Config, RouteName};
+use crate::provider::Target;
+use crate::telemetry::{PairHandles, RouteHandles};
+
+/// Weights are compared in millionths.
+const WEIGHT_UNIT: f64 = 1_000_000.0;
+
+/// One backend within one route, with everything a call to it needs.
+pub struct Candidate {
+    /// The backend.
+    pub backend: Arc<Backend>,
+    /// How it is spoken to.
+    pub target: Arc<Target>,
+    /// TLS roots; none: plain TCP.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Its share in millionths; 0 drains it here.
+    pub weight: u64,
+    /// Its time limits on this route.
+    pub timeouts: AttemptTimeouts,
+    /// Its metrics on this route.
+    pub handles: Arc<PairHandles>,
+}
+
+/// One route.
+pub struct RouteEntry {
+    /// Its configuration.
+    pub config: Arc<config::Route>,
+    /// Candidates of equal priority, best first.
+    pub tiers: Vec<Vec<Candidate>>,
+    /// Its metrics.
+    pub handles: Arc<RouteHandles>,
+    /// Position in the table, for the pickers of a worker.
+    pub index: usize,
+}
+
+impl RouteEntry {
+    /// All candidates in plan order.
+    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.tiers.iter().flatten()
+    }
+}
+
+/// All routes.
+pub struct Table {
+    routes: HashMap<RouteName, Arc<RouteEntry>>,
+    wildcards: Vec<Arc<RouteEntry>>,
+    size: usize,
+    /// The configuration it was built from.
+    pub config: Arc<Config>,
+}
+
+/// What the supervisor made ready for one backend.
+pub struct Ready {
+    /// The running backend.
+    pub backend: Arc<Backend>,
+    /// How it is spoken to.
+    pub target: Arc<Target>,
+    /// TLS roots, if it speaks TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl Table {
+    /// Builds the table. `ready` holds every backend of the configuration.
+    pub fn build(
+        config: &Arc<Config>,
+        ready: &HashMap<BackendId, Ready>,
+        metrics: &crate::telemetry::Metrics,
+    ) -> Arc<Self> {
+        let mut index = 0;
+        let mut entry = |route: &Arc<config::Route>| {
+            let tiers = route.tiers.iter().map(|tier| {
+                tier.members.iter().filter_map(|member| candidate(route, member, ready, metrics)).collect()
+            });
+            let entry = RouteEntry {
+                config: Arc::clone(route),
+                tiers: tiers.collect(),
+                handles: metrics.route(route.name.as_str()),
+                index,
+            };
+            index += 1;
+            Arc::new(entry)
+        };
+        let routes = config.routes.iter().map(|(name, route)| (name.clone(), entry(route))).collect();
+        let wildcards = config.wildcards.iter().map(&mut entry).collect();
+        Arc::new(Self { routes, wildcards, size: index, config: Arc::clone(config) })
+    }
+
+    /// The route of that name, exact names first.
+    pub fn find(&self, name: &str) -> Option<&Arc<RouteEntry>> {
+        self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| matches(route.config.name.as_str(), name)))
+    }
+
+    /// Every exact route.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
+        self.routes.values()
+    }
+
+    /// Fresh pickers for a worker, one per route and tier. `start` draws the virtual start.
+    pub(super) fn pickers(&self, random: &mut fastrand::Rng) -> Vec<Vec<Picker>> {
+        let mut pickers = vec![Vec::new(); self.size];
+        for route in self.routes.values().chain(&self.wildcards) {
+            pickers[route.index] = route
+                .tiers
+                .iter()
+                .map(|tier| {
+                    let weights: Vec<u64> = tier.iter().map(|candidate| candidate.weight).collect();
+                    Picker::new(route.config.strategy, &weights, random.u32(..MAX_VIRTUAL_START))
+                })
+                .collect();
+        }
+        pickers
+    }
+}
+
+fn candidate(
+    route: &config::Route,
+    member: &config::Member,
+    ready: &HashMap<BackendId, Ready>,
+    metrics: &crate::telemetry::Metrics,
+) -> Option<Candidate> {
+    let known = ready.get(&member.backend)?;
+    Some(Candidate {
+        backend: Arc::clone(&known.backend),
+        target: Arc::clone(&known.target),
+        tls: known.tls.clone(),
+        weight: (member.weight * WEIGHT_UNIT) as u64,
+        timeouts: member.timeouts.clone(),
+        handles: metrics.pair(route.name.as_str(), member.backend.as_str()),
+    })
+}
+
+/// Whether a pattern with one `*` covers a name.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((prefix, suffix)) = pattern.split_once('*') else { return false };
+    prefix.len() + suffix.len() <= name.len() && name.starts_with(prefix) && name.ends_with(suffix)
+}
