@@ -1,0 +1,111 @@
+//! The shell of a router: one per HTTP worker, on that worker's own arbiter, so that asking it costs a mailbox turn.
+
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, Message};
+
+use super::picker::Picker;
+use super::plan::{Chosen, Exhausted, Need, Plan};
+use super::selection::{self, Bench};
+use super::table::Table;
+use crate::backend::Outbox;
+use crate::clock;
+
+/// Owner of one worker's copy of the table and its balancing credits.
+pub(super) struct RouterActor {
+    table: Arc<Table>,
+    pickers: Vec<Vec<Picker>>,
+    outbox: Arc<Outbox>,
+    random: fastrand::Rng,
+}
+
+impl RouterActor {
+    pub(super) fn new(table: Arc<Table>, outbox: Arc<Outbox>) -> Self {
+        let mut random = fastrand::Rng::new();
+        let pickers = table.pickers(&mut random);
+        Self { table, pickers, outbox, random }
+    }
+
+    /// Credits of members that stay in their route and tier go on.
+    fn carry_over(&mut self, table: &Arc<Table>) {
+        let mut pickers = table.pickers(&mut self.random);
+        for route in table.routes() {
+            let Some(earlier) = self.table.find(route.config.name.as_str()) else { continue };
+            for (tier, members) in route.tiers.iter().enumerate() {
+                let Some(old) = earlier.tiers.get(tier) else { continue };
+                let kept = members.iter().enumerate().filter_map(|(new, member)| {
+                    let at = old.iter().position(|known| known.backend.id() == member.backend.id())?;
+                    Some((new, at))
+                });
+                pickers[route.index][tier].carry_over(&self.pickers[earlier.index][tier], kept);
+            }
+        }
+        self.pickers = pickers;
+        self.table = Arc::clone(table);
+    }
+}
+
+impl Actor for RouterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // Every request of the worker may ask at once; the bound is the worker's connections.
+        ctx.set_mailbox_capacity(usize::MAX >> 4);
+    }
+}
+
+/// Which plan for this model?
+#[derive(Message)]
+#[rtype(result = "Option<Plan>")]
+pub(super) struct MakePlan {
+    pub(super) model: String,
+    pub(super) need: Need,
+}
+
+impl Handler<MakePlan> for RouterActor {
+    type Result = Option<Plan>;
+
+    fn handle(&mut self, message: MakePlan, _: &mut Context<Self>) -> Option<Plan> {
+        let route = self.table.find(&message.model)?;
+        Some(Plan::new(&self.table, route, message.need))
+    }
+}
+
+/// Who is next?
+#[derive(Message)]
+#[rtype(result = "(Plan, Result<Chosen, Exhausted>)")]
+pub(super) struct Next(pub(super) Plan);
+
+impl Handler<Next> for RouterActor {
+    type Result = actix::MessageResult<Next>;
+
+    fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
+        // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
+        let current = self.table.find(plan.route().config.name.as_str()).is_some_and(|route| Arc::ptr_eq(route, plan.route()));
+        let mut fresh;
+        let pickers = if current {
+            self.pickers[plan.route().index].as_mut_slice()
+        } else {
+            let strategy = plan.route().config.strategy;
+            let weights = |tier: &Vec<super::table::Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
+            fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
+            fresh.as_mut_slice()
+        };
+        let mut bench = Bench { pickers, outbox: &self.outbox, random: &mut self.random, now: clock::now() };
+        let chosen = selection::select(&mut plan, &mut bench);
+        actix::MessageResult((plan, chosen))
+    }
+}
+
+/// The table of a new configuration is in force.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Swap(pub(super) Arc<Table>);
+
+impl Handler<Swap> for RouterActor {
+    type Result = ();
+
+    fn handle(&mut self, Swap(table): Swap, _: &mut Context<Self>) {
+        self.carry_over(&table);
+    }
+}
