@@ -1,1 +1,9 @@
-//! The telemetry room.
+//! What the gateway tells about itself: metrics, the access log, events.
+
+mod handles;
+pub mod labels;
+mod metrics;
+pub mod names;
+
+pub use self::handles::{Metrics, PairHandles, RouteHandles};
+pub use self::metrics::Family;

@@ -47,8 +47,18 @@ mod tests {
     #[test]
     fn dated_paths() {
         let table = [
-            ("", "gpt-4o-azure-prod", "chat/completions", "/openai/deployments/gpt-4o-azure-prod/chat/completions?api-version=2024-10-21"),
-            ("/llm", "my dep/ü", "chat/completions", "/llm/openai/deployments/my%20dep%2F%C3%BC/chat/completions?api-version=2024-10-21"),
+            (
+                "",
+                "gpt-4o-azure-prod",
+                "chat/completions",
+                "/openai/deployments/gpt-4o-azure-prod/chat/completions?api-version=2024-10-21",
+            ),
+            (
+                "/llm",
+                "my dep/ü",
+                "chat/completions",
+                "/llm/openai/deployments/my%20dep%2F%C3%BC/chat/completions?api-version=2024-10-21",
+            ),
             ("", "d", "files/file-1/content", "/openai/files/file-1/content?api-version=2024-10-21"),
             ("", "d", "responses", "/openai/responses?api-version=2024-10-21"),
         ];

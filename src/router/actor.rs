@@ -81,13 +81,15 @@ impl Handler<Next> for RouterActor {
 
     fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
         // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
-        let current = self.table.find(plan.route().config.name.as_str()).is_some_and(|route| Arc::ptr_eq(route, plan.route()));
+        let current =
+            self.table.find(plan.route().config.name.as_str()).is_some_and(|route| Arc::ptr_eq(route, plan.route()));
         let mut fresh;
         let pickers = if current {
             self.pickers[plan.route().index].as_mut_slice()
         } else {
             let strategy = plan.route().config.strategy;
-            let weights = |tier: &Vec<super::table::Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
+            let weights =
+                |tier: &Vec<super::table::Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
             fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
             fresh.as_mut_slice()
         };

@@ -50,7 +50,17 @@ pub enum RequestOutcome {
 }
 
 impl Label for RequestOutcome {
-    const ALL: &'static [Self] = &[Self::Success, Self::ClientFault, Self::Rejected, Self::ClientClosed, Self::Exhausted, Self::UpstreamError, Self::StreamError, Self::Shutdown, Self::InternalError];
+    const ALL: &'static [Self] = &[
+        Self::Success,
+        Self::ClientFault,
+        Self::Rejected,
+        Self::ClientClosed,
+        Self::Exhausted,
+        Self::UpstreamError,
+        Self::StreamError,
+        Self::Shutdown,
+        Self::InternalError,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -128,7 +138,17 @@ pub enum ExhaustedReason {
 }
 
 impl Label for ExhaustedReason {
-    const ALL: &'static [Self] = &[Self::Deadline, Self::RateLimited, Self::QuotaExhausted, Self::NoBackend, Self::QueueFull, Self::QueueTimeout, Self::PlanSpent, Self::AttemptLimit, Self::RetryBudget];
+    const ALL: &'static [Self] = &[
+        Self::Deadline,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::NoBackend,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::PlanSpent,
+        Self::AttemptLimit,
+        Self::RetryBudget,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -189,7 +209,25 @@ pub enum PassedOver {
 }
 
 impl Label for PassedOver {
-    const ALL: &'static [Self] = &[Self::CircuitOpen, Self::EndpointOpen, Self::HalfOpenBusy, Self::ForcedOpen, Self::RateLimited, Self::Overloaded, Self::QuotaExhausted, Self::AuthBlocked, Self::PermissionBlocked, Self::NotFound, Self::LocalRpm, Self::LocalTpm, Self::Saturated, Self::LearnedQuota, Self::Unhealthy, Self::Draining, Self::Incompatible];
+    const ALL: &'static [Self] = &[
+        Self::CircuitOpen,
+        Self::EndpointOpen,
+        Self::HalfOpenBusy,
+        Self::ForcedOpen,
+        Self::RateLimited,
+        Self::Overloaded,
+        Self::QuotaExhausted,
+        Self::AuthBlocked,
+        Self::PermissionBlocked,
+        Self::NotFound,
+        Self::LocalRpm,
+        Self::LocalTpm,
+        Self::Saturated,
+        Self::LearnedQuota,
+        Self::Unhealthy,
+        Self::Draining,
+        Self::Incompatible,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -236,7 +274,8 @@ pub enum BlockKind {
 }
 
 impl Label for BlockKind {
-    const ALL: &'static [Self] = &[Self::Rate, Self::Overload, Self::Money, Self::Auth, Self::Permission, Self::NotFound];
+    const ALL: &'static [Self] =
+        &[Self::Rate, Self::Overload, Self::Money, Self::Auth, Self::Permission, Self::NotFound];
 
     fn name(self) -> &'static str {
         match self {
@@ -284,7 +323,20 @@ pub enum FailureDetail {
 }
 
 impl Label for FailureDetail {
-    const ALL: &'static [Self] = &[Self::Dns, Self::Connect, Self::Tls, Self::Reset, Self::Truncated, Self::Malformed, Self::ConnectTimeout, Self::FirstByteTimeout, Self::FirstTokenTimeout, Self::IdleTimeout, Self::TotalTimeout, Self::Status408];
+    const ALL: &'static [Self] = &[
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Reset,
+        Self::Truncated,
+        Self::Malformed,
+        Self::ConnectTimeout,
+        Self::FirstByteTimeout,
+        Self::FirstTokenTimeout,
+        Self::IdleTimeout,
+        Self::TotalTimeout,
+        Self::Status408,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -332,7 +384,17 @@ pub enum StreamEnd {
 }
 
 impl Label for StreamEnd {
-    const ALL: &'static [Self] = &[Self::Completed, Self::DoneWithoutFinish, Self::ClientClosed, Self::Shutdown, Self::InternalError, Self::UpstreamError, Self::Truncated, Self::IdleTimeout, Self::TotalTimeout];
+    const ALL: &'static [Self] = &[
+        Self::Completed,
+        Self::DoneWithoutFinish,
+        Self::ClientClosed,
+        Self::Shutdown,
+        Self::InternalError,
+        Self::UpstreamError,
+        Self::Truncated,
+        Self::IdleTimeout,
+        Self::TotalTimeout,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -377,7 +439,17 @@ pub enum Endpoint {
 }
 
 impl Label for Endpoint {
-    const ALL: &'static [Self] = &[Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses, Self::Images, Self::Audio, Self::Moderations, Self::Models, Self::Other];
+    const ALL: &'static [Self] = &[
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Images,
+        Self::Audio,
+        Self::Moderations,
+        Self::Models,
+        Self::Other,
+    ];
 
     fn name(self) -> &'static str {
         match self {

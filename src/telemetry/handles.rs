@@ -1,0 +1,317 @@
+//! Handles that a routing table holds, so that counting is an index and an add.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use super::labels::{
+    Asked, AttemptKind, AttemptOutcome, Code, Endpoint, ExhaustedReason, FailureDetail, Label, RequestOutcome,
+    StreamEnd, TokenType,
+};
+use super::metrics::{Child, Family};
+use super::names;
+
+/// One handle per value of a label.
+struct Set<M>(Vec<M>);
+
+impl<M: Child> Set<M> {
+    fn new<L: Label>(child: impl Fn(&'static str) -> M) -> Self {
+        Self(L::ALL.iter().map(|label| child(label.name())).collect())
+    }
+
+    fn at<L: Label>(&self, label: L) -> &M {
+        &self.0[label.index()]
+    }
+}
+
+/// The metrics of one route.
+pub struct RouteHandles {
+    requests: [Set<IntCounter>; 2],
+    durations: Set<Histogram>,
+    overheads: Set<Histogram>,
+    started: Set<IntCounter>,
+    exhausted: Set<IntCounter>,
+    responses: Vec<OnceLock<IntCounter>>,
+    responses_family: Family<IntCounter>,
+    failovers: Family<IntCounter>,
+    name: String,
+    /// Requests under way.
+    pub in_flight: IntGauge,
+    /// Requests without an upstream call.
+    pub unattempted: IntCounter,
+    /// Requests saved.
+    pub recovered: IntCounter,
+    /// SDKs' own retries.
+    pub client_retries: IntCounter,
+    /// What users feel.
+    pub time_to_first_token: Histogram,
+}
+
+impl RouteHandles {
+    /// Requests that ended so.
+    pub fn requests(&self, outcome: RequestOutcome, asked: Asked) -> &IntCounter {
+        self.requests[asked.index()].at(outcome)
+    }
+
+    /// Durations of requests.
+    pub fn duration(&self, asked: Asked) -> &Histogram {
+        self.durations.at(asked)
+    }
+
+    /// Our own share of them.
+    pub fn overhead(&self, asked: Asked) -> &Histogram {
+        self.overheads.at(asked)
+    }
+
+    /// Attempts begun.
+    pub fn started(&self, kind: AttemptKind) -> &IntCounter {
+        self.started.at(kind)
+    }
+
+    /// Requests for which nothing more could be tried.
+    pub fn exhausted(&self, reason: ExhaustedReason) -> &IntCounter {
+        self.exhausted.at(reason)
+    }
+
+    /// Answers by operation and status, made on first use.
+    pub fn responses(&self, endpoint: Endpoint, code: Code) -> &IntCounter {
+        let slot = &self.responses[endpoint.index() * Code::ALL.len() + code.index()];
+        slot.get_or_init(|| self.responses_family.child(&[&self.name, endpoint.name(), code.name()]))
+    }
+
+    /// A failover from one backend to another. Looked up: it happens per failure, not per request.
+    pub fn failover(&self, from: &str, to: &str) -> IntCounter {
+        self.failovers.child(&[&self.name, from, to])
+    }
+}
+
+/// The metrics of one backend on one route, and of the backend itself.
+pub struct PairHandles {
+    attempts: Set<IntCounter>,
+    streams: Set<IntCounter>,
+    tokens: Set<IntCounter>,
+    details: Set<IntCounter>,
+    durations: [Histogram; 2],
+    /// Free second sends on a stale connection.
+    pub resends: IntCounter,
+    /// Calls running.
+    pub in_flight: IntGauge,
+}
+
+impl PairHandles {
+    /// Attempts that ended so.
+    pub fn attempts(&self, outcome: AttemptOutcome) -> &IntCounter {
+        self.attempts.at(outcome)
+    }
+
+    /// Streams that ended so.
+    pub fn streams(&self, end: StreamEnd) -> &IntCounter {
+        self.streams.at(end)
+    }
+
+    /// Tokens as reported.
+    pub fn tokens(&self, kind: TokenType) -> &IntCounter {
+        self.tokens.at(kind)
+    }
+
+    /// What exactly broke.
+    pub fn detail(&self, detail: FailureDetail) -> &IntCounter {
+        self.details.at(detail)
+    }
+
+    /// Duration of attempts that succeeded, or failed.
+    pub fn duration(&self, success: bool) -> &Histogram {
+        &self.durations[usize::from(!success)]
+    }
+}
+
+/// All metrics of a process.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<IntCounter>,
+    responses: Family<IntCounter>,
+    in_flight: Family<IntGauge>,
+    durations: Family<Histogram>,
+    overheads: Family<Histogram>,
+    unattempted: Family<IntCounter>,
+    recovered: Family<IntCounter>,
+    exhausted: Family<IntCounter>,
+    client_retries: Family<IntCounter>,
+    started: Family<IntCounter>,
+    attempts: Family<IntCounter>,
+    attempts_in_flight: Family<IntGauge>,
+    attempt_durations: Family<Histogram>,
+    details: Family<IntCounter>,
+    resends: Family<IntCounter>,
+    failovers: Family<IntCounter>,
+    streams: Family<IntCounter>,
+    first_token: Family<Histogram>,
+    tokens: Family<IntCounter>,
+    /// Why backends were passed over: backend, reason.
+    pub rejections: Family<IntCounter>,
+    /// Route left, route taken, after, result.
+    pub fallbacks: Family<IntCounter>,
+    /// Backend.
+    pub late_results: Family<IntCounter>,
+    /// Backend; set at scrape.
+    pub circuit_state: Family<IntGauge>,
+    /// Backend; set at scrape.
+    pub selectable: Family<IntGauge>,
+    /// Backend, from, to, reason.
+    pub transitions: Family<IntCounter>,
+    /// Backend, result.
+    pub probes: Family<IntCounter>,
+    /// Backend, block.
+    pub blocks: Family<IntCounter>,
+    /// Backend, provider, upstream model, host.
+    pub backend_info: Family<IntGauge>,
+    /// Reason.
+    pub auth_failures: Family<IntCounter>,
+    /// Hash.
+    pub config_info: Family<IntGauge>,
+    /// Result.
+    pub config_reloads: Family<IntCounter>,
+    /// Whether the file on disk is in force.
+    pub config_last_successful: Family<IntGauge>,
+    /// Whether the process is draining.
+    pub draining: Family<IntGauge>,
+    /// Actor.
+    pub actor_restarts: Family<IntCounter>,
+    /// Actor.
+    pub messages_dropped: Family<IntCounter>,
+    /// Log.
+    pub lines_dropped: Family<IntCounter>,
+}
+
+/// Makes a family and registers it.
+fn family<M: Child>(
+    registry: &Registry,
+    name: names::Name,
+    labels: &'static [&'static str],
+    buckets: &'static [f64],
+) -> Family<M> {
+    let family = Family::new(name, labels, buckets);
+    // A family describes itself by its children; registering one twice is ruled out by the names being distinct.
+    let _ = registry.register(Box::new(family.clone()));
+    family
+}
+
+impl Metrics {
+    /// All families, empty but for the process's own series.
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let metrics = Self {
+            requests: family(r, names::REQUESTS, &["route", "outcome", "stream"], &[]),
+            responses: family(r, names::RESPONSES, &["route", "endpoint", "code"], &[]),
+            in_flight: family(r, names::REQUESTS_IN_FLIGHT, &["route"], &[]),
+            durations: family(r, names::REQUEST_DURATION, &["route", "stream"], &names::LATENCY),
+            overheads: family(r, names::OVERHEAD_SECONDS, &["stream"], &names::OVERHEAD),
+            unattempted: family(r, names::UNATTEMPTED, &["route"], &[]),
+            recovered: family(r, names::RECOVERED, &["route"], &[]),
+            exhausted: family(r, names::EXHAUSTED, &["route", "reason"], &[]),
+            client_retries: family(r, names::CLIENT_RETRIES, &["route"], &[]),
+            started: family(r, names::ATTEMPTS_STARTED, &["route", "kind"], &[]),
+            attempts: family(r, names::ATTEMPTS, &["route", "backend", "outcome"], &[]),
+            attempts_in_flight: family(r, names::ATTEMPTS_IN_FLIGHT, &["backend"], &[]),
+            attempt_durations: family(r, names::ATTEMPT_DURATION, &["backend", "result"], &names::LATENCY),
+            details: family(r, names::FAILURE_DETAILS, &["backend", "detail"], &[]),
+            resends: family(r, names::RESENDS, &["backend", "reason"], &[]),
+            failovers: family(r, names::FAILOVERS, &["route", "from", "to"], &[]),
+            streams: family(r, names::STREAMS_ENDED, &["route", "backend", "reason"], &[]),
+            first_token: family(r, names::TIME_TO_FIRST_TOKEN, &["route"], &names::FIRST_TOKEN),
+            tokens: family(r, names::TOKENS, &["route", "backend", "type"], &[]),
+            rejections: family(r, names::REJECTIONS, &["backend", "reason"], &[]),
+            fallbacks: family(r, names::FALLBACKS, &["from", "to", "after", "result"], &[]),
+            late_results: family(r, names::LATE_RESULTS, &["backend"], &[]),
+            circuit_state: family(r, names::CIRCUIT_STATE, &["backend"], &[]),
+            selectable: family(r, names::BACKEND_SELECTABLE, &["backend"], &[]),
+            transitions: family(r, names::CIRCUIT_TRANSITIONS, &["backend", "from", "to", "reason"], &[]),
+            probes: family(r, names::CIRCUIT_PROBES, &["backend", "result"], &[]),
+            blocks: family(r, names::BLOCKS, &["backend", "block"], &[]),
+            backend_info: family(r, names::BACKEND_INFO, &["backend", "provider", "upstream_model", "host"], &[]),
+            auth_failures: family(r, names::AUTH_FAILURES, &["reason"], &[]),
+            config_info: family(r, names::CONFIG_INFO, &["hash"], &[]),
+            config_reloads: family(r, names::CONFIG_RELOADS, &["result"], &[]),
+            config_last_successful: family(r, names::CONFIG_LAST_SUCCESSFUL, &[], &[]),
+            draining: family(r, names::DRAINING, &[], &[]),
+            actor_restarts: family(r, names::ACTOR_RESTARTS, &["actor"], &[]),
+            messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
+            lines_dropped: family(r, names::LINES_DROPPED, &["log"], &[]),
+            registry,
+        };
+        let build: Family<IntGauge> = family(&metrics.registry, names::BUILD_INFO, &["version"], &[]);
+        build.child(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.draining.child(&[]).set(0);
+        for log in ["access", "events"] {
+            metrics.lines_dropped.child(&[log]);
+        }
+        for actor in ["backend", "router", "config_watcher"] {
+            metrics.actor_restarts.child(&[actor]);
+            metrics.messages_dropped.child(&[actor]);
+        }
+        Arc::new(metrics)
+    }
+
+    /// The handles of a route; every series that is not lazy exists from now on.
+    pub fn route(&self, route: &str) -> Arc<RouteHandles> {
+        let requests =
+            |stream: &'static str| Set::new::<RequestOutcome>(|outcome| self.requests.child(&[route, outcome, stream]));
+        Arc::new(RouteHandles {
+            requests: [requests("false"), requests("true")],
+            durations: Set::new::<Asked>(|stream| self.durations.child(&[route, stream])),
+            overheads: Set::new::<Asked>(|stream| self.overheads.child(&[stream])),
+            started: Set::new::<AttemptKind>(|kind| self.started.child(&[route, kind])),
+            exhausted: Set::new::<ExhaustedReason>(|reason| self.exhausted.child(&[route, reason])),
+            responses: (0..Endpoint::ALL.len() * Code::ALL.len()).map(|_| OnceLock::new()).collect(),
+            responses_family: self.responses.clone(),
+            failovers: self.failovers.clone(),
+            name: route.to_owned(),
+            in_flight: self.in_flight.child(&[route]),
+            unattempted: self.unattempted.child(&[route]),
+            recovered: self.recovered.child(&[route]),
+            client_retries: self.client_retries.child(&[route]),
+            time_to_first_token: self.first_token.child(&[route]),
+        })
+    }
+
+    /// The handles of a backend on a route.
+    pub fn pair(&self, route: &str, backend: &str) -> Arc<PairHandles> {
+        let duration = |result| self.attempt_durations.child(&[backend, result]);
+        Arc::new(PairHandles {
+            attempts: Set::new::<AttemptOutcome>(|outcome| self.attempts.child(&[route, backend, outcome])),
+            streams: Set::new::<StreamEnd>(|end| self.streams.child(&[route, backend, end])),
+            tokens: Set::new::<TokenType>(|kind| self.tokens.child(&[route, backend, kind])),
+            details: Set::new::<FailureDetail>(|detail| self.details.child(&[backend, detail])),
+            durations: [duration("success"), duration("failure")],
+            resends: self.resends.child(&[backend, "stale_connection"]),
+            in_flight: self.attempts_in_flight.child(&[backend]),
+        })
+    }
+
+    /// Everything in the text format 0.0.4.
+    pub fn encode(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_stand_at_zero_from_the_start() {
+        let metrics = Metrics::new();
+        let _route = metrics.route("r");
+        let _pair = metrics.pair("r", "b");
+        let text = metrics.encode();
+        for line in [
+            "breakwater_requests_total{outcome=\"success\",route=\"r\",stream=\"true\"} 0",
+            "breakwater_attempts_total{backend=\"b\",outcome=\"rate_limit_error\",route=\"r\"} 0",
+            "breakwater_actor_restarts_total{actor=\"backend\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Every metric's name, help and buckets (spec/observability.md 1.3). No other file holds a metric name.
+
+/// Name and help of one metric.
+pub type Name = (&'static str, &'static str);
+
+/// Buckets of a whole call, in seconds.
+pub const LATENCY: [f64; 17] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// Buckets of a time to first token, in seconds.
+pub const FIRST_TOKEN: [f64; 14] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
+/// Buckets of our own overhead, in seconds.
+pub const OVERHEAD: [f64; 13] =
+    [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Requests by how they ended.
+pub const REQUESTS: Name = ("breakwater_requests_total", "Requests finished, by how they ended.");
+/// Requests by operation and status.
+pub const RESPONSES: Name =
+    ("breakwater_responses_total", "Requests finished, by operation and status sent; 499 = client gone.");
+/// Requests under way.
+pub const REQUESTS_IN_FLIGHT: Name = ("breakwater_requests_in_flight", "Requests being served.");
+/// Duration of requests.
+pub const REQUEST_DURATION: Name = ("breakwater_request_duration_seconds", "Head received to last byte handed over.");
+/// Our own share.
+pub const OVERHEAD_SECONDS: Name =
+    ("breakwater_overhead_seconds", "Time of the gateway itself, attempts and waits excluded.");
+/// Requests without an upstream call.
+pub const UNATTEMPTED: Name = ("breakwater_requests_unattempted_total", "Requests that cost no upstream call.");
+/// Requests saved.
+pub const RECOVERED: Name = ("breakwater_requests_recovered_total", "Requests saved by failover, fallback or retry.");
+/// Requests that nothing could save.
+pub const EXHAUSTED: Name =
+    ("breakwater_requests_exhausted_total", "Requests for which nothing more could be tried, by why.");
+/// SDKs' own retries.
+pub const CLIENT_RETRIES: Name = ("breakwater_client_retries_total", "Requests that are an SDK's own retry.");
+/// Turned away.
+pub const AUTH_FAILURES: Name = ("breakwater_auth_failures_total", "Clients turned away.");
+/// Attempts begun.
+pub const ATTEMPTS_STARTED: Name = ("breakwater_attempts_started_total", "Upstream calls begun, by why.");
+/// Attempts ended.
+pub const ATTEMPTS: Name = ("breakwater_attempts_total", "Upstream calls ended: who served, who failed, how.");
+/// Attempts under way.
+pub const ATTEMPTS_IN_FLIGHT: Name = ("breakwater_attempts_in_flight", "Upstream calls running.");
+/// Duration of attempts.
+pub const ATTEMPT_DURATION: Name = ("breakwater_attempt_duration_seconds", "Call begun to body end or failure.");
+/// What exactly broke.
+pub const FAILURE_DETAILS: Name =
+    ("breakwater_attempt_failure_details_total", "What exactly broke in transport and time.");
+/// Free second sends.
+pub const RESENDS: Name = ("breakwater_attempt_resends_total", "Free second sends that are no attempt.");
+/// Failovers.
+pub const FAILOVERS: Name = ("breakwater_failovers_total", "Next backend of the same route after a failure.");
+/// Fallbacks.
+pub const FALLBACKS: Name = ("breakwater_fallbacks_total", "Another route taken.");
+/// Passed over.
+pub const REJECTIONS: Name = ("breakwater_rejections_total", "Permits not given: why a backend was passed over.");
+/// Late results.
+pub const LATE_RESULTS: Name = ("breakwater_late_results_total", "Results that no longer counted.");
+/// Circuit.
+pub const CIRCUIT_STATE: Name = ("breakwater_circuit_state", "0 closed, 1 half_open, 2 open.");
+/// Circuit edges.
+pub const CIRCUIT_TRANSITIONS: Name = ("breakwater_circuit_transitions_total", "Each edge of the breaker.");
+/// Probes.
+pub const CIRCUIT_PROBES: Name = ("breakwater_circuit_probes_total", "Half-open trial calls, by result.");
+/// Blocks.
+pub const BLOCKS: Name = ("breakwater_blocks_total", "Block episodes.");
+/// Selectable.
+pub const BACKEND_SELECTABLE: Name = ("breakwater_backend_selectable", "Whether a permit could be given now.");
+/// Backend facts.
+pub const BACKEND_INFO: Name = ("breakwater_backend_info", "What does not change about a backend; to be joined.");
+/// Streams ended.
+pub const STREAMS_ENDED: Name = ("breakwater_streams_ended_total", "Streams by how they ended.");
+/// What users feel.
+pub const TIME_TO_FIRST_TOKEN: Name =
+    ("breakwater_time_to_first_token_seconds", "Receipt to first content, failovers included.");
+/// Tokens.
+pub const TOKENS: Name = ("breakwater_tokens_total", "Tokens as reported.");
+/// Build.
+pub const BUILD_INFO: Name = ("breakwater_build_info", "The binary.");
+/// Configuration.
+pub const CONFIG_INFO: Name = ("breakwater_config_info", "The configuration in force.");
+/// Reloads.
+pub const CONFIG_RELOADS: Name = ("breakwater_config_reloads_total", "Reloads, by result.");
+/// Last reload.
+pub const CONFIG_LAST_SUCCESSFUL: Name =
+    ("breakwater_config_last_reload_successful", "0 = the file on disk is not in force.");
+/// Draining.
+pub const DRAINING: Name = ("breakwater_draining", "1 from SIGTERM on.");
+/// Panics survived.
+pub const ACTOR_RESTARTS: Name = ("breakwater_actor_restarts_total", "Panics of actors survived.");
+/// Lost news.
+pub const MESSAGES_DROPPED: Name = ("breakwater_actor_messages_dropped_total", "Outcomes nobody learned.");
+/// Lost lines.
+pub const LINES_DROPPED: Name = ("breakwater_log_lines_dropped_total", "Log lines lost.");
