@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
     Asked, AttemptKind, AttemptOutcome, Code, Endpoint, ExhaustedReason, FailureDetail, Label, RequestOutcome,
@@ -128,7 +129,7 @@ impl PairHandles {
 
 /// All metrics of a process.
 pub struct Metrics {
-    registry: Registry,
+    collectors: Vec<Box<dyn Collector>>,
     requests: Family<IntCounter>,
     responses: Family<IntCounter>,
     in_flight: Family<IntGauge>,
@@ -184,24 +185,26 @@ pub struct Metrics {
     pub lines_dropped: Family<IntCounter>,
 }
 
-/// Makes a family and registers it.
+/// Makes a family that will be gathered.
 fn family<M: Child>(
-    registry: &Registry,
+    collectors: &mut Vec<Box<dyn Collector>>,
     name: names::Name,
     labels: &'static [&'static str],
     buckets: &'static [f64],
 ) -> Family<M> {
     let family = Family::new(name, labels, buckets);
-    // A family describes itself by its children; registering one twice is ruled out by the names being distinct.
-    let _ = registry.register(Box::new(family.clone()));
+    collectors.push(Box::new(family.clone()));
     family
 }
 
 impl Metrics {
     /// All families, empty but for the process's own series.
     pub fn new() -> Arc<Self> {
-        let registry = Registry::new();
-        let r = &registry;
+        // No `Registry`: it wants descriptions before there are children, and two families without any would collide.
+        let mut collectors = Vec::new();
+        let r = &mut collectors;
+        let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version"], &[]);
+        build.child(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             requests: family(r, names::REQUESTS, &["route", "outcome", "stream"], &[]),
             responses: family(r, names::RESPONSES, &["route", "endpoint", "code"], &[]),
@@ -239,10 +242,8 @@ impl Metrics {
             actor_restarts: family(r, names::ACTOR_RESTARTS, &["actor"], &[]),
             messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
             lines_dropped: family(r, names::LINES_DROPPED, &["log"], &[]),
-            registry,
+            collectors,
         };
-        let build: Family<IntGauge> = family(&metrics.registry, names::BUILD_INFO, &["version"], &[]);
-        build.child(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.draining.child(&[]).set(0);
         for log in ["access", "events"] {
             metrics.lines_dropped.child(&[log]);
@@ -292,7 +293,8 @@ impl Metrics {
 
     /// Everything in the text format 0.0.4.
     pub fn encode(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        let families: Vec<_> = self.collectors.iter().flat_map(|collector| collector.collect()).collect();
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 }
 

@@ -1,0 +1,391 @@
+//! How long a provider asks us to wait, and what it says is left (spec/resilience.md 4.2, spec/wire.md 5.2).
+//!
+//! Anything that does not match the grammar is ignored, never an error: the next source is tried. Caps and the meaning of a
+//! hint of 0 are the quota machine's.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::error_fields::ErrorFields;
+
+/// Looks up an answer header by its lower-case name: its first value as text.
+pub type Header<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+
+/// A wait a provider asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// From the answer's head on, 0 to seven days.
+    pub wait: Duration,
+    /// Where it was found.
+    pub source: HintSource,
+}
+
+/// Where a hint was found, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintSource {
+    /// `retry-after-ms` or `x-ms-retry-after-ms`.
+    RetryAfterMs,
+    /// `retry-after`.
+    RetryAfter,
+    /// The reset of the exhausted dimension.
+    ResetHeader,
+    /// The message's text.
+    Message,
+}
+
+impl HintSource {
+    /// The word for the `backend blocked` event.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RetryAfterMs => "retry-after-ms",
+            Self::RetryAfter => "retry-after",
+            Self::ResetHeader => "reset_header",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// What an answer's head says about the limits of one dimension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dimension {
+    /// The whole allowance.
+    pub limit: Option<i64>,
+    /// What is left; Azure sends negatives, which mean nothing is left.
+    pub remaining: Option<i64>,
+    /// Time until it is full again.
+    pub reset: Option<Duration>,
+}
+
+impl Dimension {
+    fn is_exhausted(&self) -> bool {
+        self.remaining.is_some_and(|left| left <= 0)
+    }
+}
+
+/// The `x-ratelimit-*` headers of any answer, for the learned ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Requests per window.
+    pub requests: Dimension,
+    /// Tokens per window.
+    pub tokens: Dimension,
+}
+
+/// No wait is longer; the policy caps further.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+/// Bare resets from here on are seconds since the epoch: no window lasts 30 days.
+const EPOCH_SECONDS_FROM: f64 = 2_592_000.0;
+/// And from here on milliseconds since the epoch.
+const EPOCH_MILLIS_FROM: f64 = 1e12;
+
+/// Finds the wait that an answer asks for. `now` is the time since the Unix epoch. The caller asks only on 429, 503, 529
+/// and on a 200 that turned out rate limited in-band.
+pub fn find(header: &Header<'_>, fields: &ErrorFields, now: Duration) -> Option<Hint> {
+    let hint = |wait: Duration, source| Hint { wait: wait.min(LONGEST), source };
+    let millis = ["retry-after-ms", "x-ms-retry-after-ms"].iter().find_map(|name| retry_after_ms(header(name)?));
+    millis
+        .map(|wait| hint(wait, HintSource::RetryAfterMs))
+        .or_else(|| Some(hint(retry_after(header("retry-after")?, now)?, HintSource::RetryAfter)))
+        .or_else(|| Some(hint(exhausted_reset(header, fields, now)?, HintSource::ResetHeader)))
+        .or_else(|| Some(hint(from_message(fields.message.as_deref()?)?, HintSource::Message)))
+}
+
+/// Reads the rate-limit headers of an answer.
+pub fn rate_limits(header: &Header<'_>, now: Duration) -> RateLimits {
+    RateLimits { requests: dimension(header, "requests", now), tokens: dimension(header, "tokens", now) }
+}
+
+fn dimension(header: &Header<'_>, unit: &str, now: Duration) -> Dimension {
+    let named = |what: &str| header(&format!("x-ratelimit-{what}-{unit}"));
+    let other_spelling = || header(&format!("x-rate-limit-reset-{unit}"));
+    Dimension {
+        limit: named("limit").and_then(count),
+        remaining: named("remaining").and_then(count),
+        reset: named("reset").and_then(|text| reset(text, now)).or_else(|| reset(other_spelling()?, now)),
+    }
+}
+
+/// The reset of the exhausted dimension, the later of two; else of the one that `error.type` names; else the bare one.
+fn exhausted_reset(header: &Header<'_>, fields: &ErrorFields, now: Duration) -> Option<Duration> {
+    let limits = rate_limits(header, now);
+    let both = [("requests", limits.requests), ("tokens", limits.tokens)];
+    let exhausted = both.iter().filter(|(_, found)| found.is_exhausted()).filter_map(|(_, found)| found.reset).max();
+    let named =
+        || both.iter().find(|(unit, _)| fields.kind.as_deref() == Some(unit)).and_then(|(_, found)| found.reset);
+    exhausted.or_else(named).or_else(|| reset(header("x-ratelimit-reset")?, now))
+}
+
+/// `DIGITS[.DIGITS]` and nothing else.
+fn decimal(text: &str) -> Option<f64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    (is_digits(whole) && is_digits(fraction)).then(|| text.parse().ok())?
+}
+
+fn from_seconds(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn retry_after_ms(text: &str) -> Option<Duration> {
+    let millis = decimal(text.trim())?.ceil();
+    from_seconds(millis.min(LONGEST.as_secs_f64() * 1e3) / 1e3)
+}
+
+fn retry_after(text: &str, now: Duration) -> Option<Duration> {
+    let text = text.trim();
+    if let Some(seconds) = decimal(text) {
+        return from_seconds(seconds.min(LONGEST.as_secs_f64()));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(now))
+}
+
+/// Optional sign, digits, optional fraction (floored towards zero).
+fn count(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    decimal(digits)?;
+    text.split('.').next()?.parse().ok()
+}
+
+fn reset(text: &str, now: Duration) -> Option<Duration> {
+    let text = text.trim();
+    let Some(bare) = decimal(text) else {
+        return go_duration(text).or_else(|| Some(rfc3339(text)?.saturating_sub(now)));
+    };
+    if bare >= EPOCH_MILLIS_FROM {
+        return Some(from_seconds(bare / 1e3)?.saturating_sub(now));
+    }
+    let seconds = from_seconds(bare)?;
+    Some(if bare >= EPOCH_SECONDS_FROM { seconds.saturating_sub(now) } else { seconds })
+}
+
+/// `(NUM(h|m|s|ms|us|µs|ns))+`, such as `2m52.8s`.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number = decimal(&rest[..digits])?;
+        let unit_end = rest[digits..].find(|letter: char| letter.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        total += number
+            * match &rest[digits..unit_end] {
+                "h" => 3_600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" | "μs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &rest[unit_end..];
+    }
+    if text.is_empty() { None } else { from_seconds(total).map(to_nanos) }
+}
+
+/// Sums of decimal fractions are off by parts of a nanosecond; round to the microsecond, below which nobody waits.
+fn to_nanos(wait: Duration) -> Duration {
+    Duration::from_micros(u64::try_from((wait.as_nanos() + 500) / 1_000).unwrap_or(u64::MAX))
+}
+
+/// `2026-11-22T19:40:00Z`, with optional fraction and offset, as time since the epoch. Years 1970 to 9999.
+fn rfc3339(text: &str) -> Option<Duration> {
+    let bytes = text.as_bytes();
+    let digits = |from: usize, to: usize| -> Option<i64> {
+        let part = text.get(from..to)?;
+        if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse().ok() } else { None }
+    };
+    let is_marked =
+        [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')].iter().all(|(at, mark)| bytes.get(*at) == Some(mark));
+    if !is_marked || !matches!(bytes.get(10), Some(b'T' | b't' | b' ')) {
+        return None;
+    }
+    let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
+    let (hour, minute, second) = (digits(11, 13)?, digits(14, 16)?, digits(17, 19)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
+    let fraction = if zone_at == 0 { 0.0 } else { decimal(&format!("0{}", &rest[..zone_at]))? };
+    let offset = match rest.get(zone_at..)? {
+        "Z" | "z" => 0,
+        zone => {
+            let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+            let seconds = i64::from(hours.parse::<u8>().ok()?) * 3_600 + i64::from(minutes.parse::<u8>().ok()?) * 60;
+            if zone.starts_with('-') { -seconds } else { seconds }
+        }
+    };
+    let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset;
+    Some(Duration::from_secs(u64::try_from(seconds).ok()?) + from_seconds(fraction)?)
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// "(try again|retry) (in|after) N" and a unit, or a Go duration.
+fn from_message(message: &str) -> Option<Duration> {
+    // Only ASCII is lowered, so offsets stay those of the message.
+    let lower = message.to_ascii_lowercase();
+    ["try again in ", "try again after ", "retry in ", "retry after "].iter().find_map(|phrase| {
+        let said = lower[lower.find(phrase)? + phrase.len()..].trim_start();
+        let end = said.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(said.len());
+        let word_end = said.find(|letter: char| letter.is_whitespace() || letter == ',').unwrap_or(said.len());
+        let word = said[..word_end].trim_end_matches('.');
+        if let Some(wait) = go_duration(word) {
+            return Some(wait);
+        }
+        let number = decimal(said[..end].trim_end_matches('.'))?;
+        let unit: String = said[end..].trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+        let seconds = match unit.as_str() {
+            "ms" | "millisecond" | "milliseconds" => number / 1e3,
+            "s" | "second" | "seconds" => number,
+            "m" | "minute" | "minutes" => number * 60.0,
+            _ => return None,
+        };
+        from_seconds(seconds).map(to_nanos)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 2026-10-21 07:27:30 UTC.
+    const NOW: Duration = Duration::from_secs(1_792_567_650);
+
+    fn found(headers: &[(&str, &str)], message: &str, kind: &str) -> Option<(u128, HintSource)> {
+        let fields = ErrorFields { message: Some(message.into()), kind: Some(kind.into()), ..ErrorFields::default() };
+        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        find(&header, &fields, NOW).map(|hint| (hint.wait.as_millis(), hint.source))
+    }
+
+    fn millis(name: &str, value: &str) -> Option<u128> {
+        found(&[(name, value)], "", "").map(|(wait, _)| wait)
+    }
+
+    #[test]
+    fn retry_after_vectors() {
+        for (name, value, expected) in [
+            ("retry-after-ms", "43", Some(43)),
+            ("retry-after-ms", "43.2", Some(44)),
+            ("retry-after-ms", "-1", None),
+            ("retry-after-ms", "1e3", None),
+            ("retry-after-ms", "inf", None),
+            ("retry-after-ms", "", None),
+            ("x-ms-retry-after-ms", "7", Some(7)),
+            ("retry-after", "7", Some(7_000)),
+            ("retry-after", " 1.5 ", Some(1_500)),
+            ("retry-after", "0.5", Some(500)),
+            ("retry-after", "0", Some(0)),
+            ("retry-after", "86400", Some(86_400_000)),
+            ("retry-after", "99999999999999999999999", Some(604_800_000)),
+            ("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT", Some(30_000)),
+            ("retry-after", "Wednesday, 21-Oct-26 07:28:00 GMT", Some(30_000)),
+            ("retry-after", "Wed Oct 21 07:28:00 2026", Some(30_000)),
+            ("retry-after", "Wed, 21 Oct 2020 07:28:00 GMT", Some(0)),
+            ("retry-after", "soon", None),
+            ("retry-after", "120s", None),
+            ("retry-after", "-1m", None),
+        ] {
+            assert_eq!(millis(name, value), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn reset_vectors() {
+        for (value, expected) in [
+            ("20ms", Some(20)),
+            ("8.64s", Some(8_640)),
+            ("1m0s", Some(60_000)),
+            ("6m0s", Some(360_000)),
+            ("2m52.8s", Some(172_800)),
+            ("1h2m3s", Some(3_723_000)),
+            ("1h", Some(3_600_000)),
+            ("1500µs", Some(1)),
+            ("64", Some(64_000)),
+            ("2026-10-21T07:28:00Z", Some(30_000)),
+            ("2026-10-21T09:28:00.5+02:00", Some(30_500)),
+            ("1792567680", Some(30_000)),
+            ("1792567680000", Some(30_000)),
+            ("1x", None),
+            ("s", None),
+            ("-5s", None),
+            ("", None),
+        ] {
+            let headers = [("x-ratelimit-remaining-tokens", "-27689"), ("x-ratelimit-reset-tokens", value)];
+            let expected = expected.map(|wait| (wait, HintSource::ResetHeader));
+            assert_eq!(found(&headers, "", ""), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_exhausted_dimension_decides() {
+        let resets = [("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-reset-tokens", "2s")];
+        let with = |more: &[(&'static str, &'static str)], kind: &str| {
+            found(&[&resets[..], more].concat(), "", kind).map(|(wait, _)| wait)
+        };
+        assert_eq!(with(&[("x-ratelimit-remaining-requests", "0")], "tokens"), Some(1_000));
+        let both = [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-remaining-tokens", "0")];
+        assert_eq!(with(&both, ""), Some(2_000));
+        assert_eq!(with(&[("x-ratelimit-remaining-requests", "3")], "tokens"), Some(2_000));
+        assert_eq!(with(&[], ""), None);
+        assert_eq!(with(&[("x-ratelimit-reset", "5")], ""), Some(5_000));
+    }
+
+    #[test]
+    fn earlier_sources_win_and_bad_ones_are_passed_over() {
+        let all = [("retry-after-ms", "soon"), ("retry-after", "2")];
+        assert_eq!(found(&all, "try again in 9s", ""), Some((2_000, HintSource::RetryAfter)));
+        assert_eq!(found(&all[..1], "try again in 9s", ""), Some((9_000, HintSource::Message)));
+    }
+
+    #[test]
+    fn message_texts() {
+        for (message, expected) in [
+            ("Please try again in 20ms. Visit …", Some(20)),
+            ("Please try again in 1m12.5s.", Some(72_500)),
+            ("Please retry after 6 seconds.", Some(6_000)),
+            ("Please Retry After 1 second", Some(1_000)),
+            ("Try again in 2 minutes", Some(120_000)),
+            ("retry in 500 ms", Some(500)),
+            ("retry after tomorrow", None),
+            ("try again in 5 apples", None),
+            ("daily limit", None),
+        ] {
+            assert_eq!(found(&[], message, "").map(|(wait, _)| wait), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn rate_limit_headers() {
+        let headers = [
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-remaining-requests", "1500.9"),
+            ("x-ratelimit-remaining-tokens", "-27689"),
+            ("x-rate-limit-reset-tokens", "64"),
+            ("x-ratelimit-limit-tokens", "many"),
+        ];
+        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let limits = rate_limits(&header, NOW);
+        assert_eq!(limits.requests, Dimension { limit: Some(500), remaining: Some(1_500), reset: None });
+        let tokens = Dimension { limit: None, remaining: Some(-27_689), reset: Some(Duration::from_secs(64)) };
+        assert_eq!(limits.tokens, tokens);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in "\\PC{0,40}", digits in "[0-9.:TZhms+ -]{0,30}") {
+            for value in [&text, &digits] {
+                let headers = [("retry-after", value.as_str()), ("x-ratelimit-reset", value.as_str())];
+                found(&headers, &format!("retry after {value}"), "");
+            }
+        }
+    }
+}

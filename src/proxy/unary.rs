@@ -1,0 +1,121 @@
+//! Whether a whole 2xx answer is one (spec/wire.md 3.1): truncation, garbage, an HTML page and an error in disguise fail over.
+
+use super::error_fields::{FoundError, find_error};
+use super::json::{self, Members};
+
+/// What a whole answer turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Relay it.
+    Good,
+    /// Not what was asked for.
+    Malformed,
+    /// An error despite its status.
+    Failed(FoundError),
+}
+
+/// What an operation may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// A JSON object.
+    Json,
+    /// A JSON object whose `status` may be `failed`: `responses`.
+    Response,
+    /// Audio, text or a file's content.
+    Anything,
+}
+
+/// Judges a whole 2xx answer of a call that asked for no stream.
+pub fn judge(expected: Expected, content_type: &str, body: &[u8]) -> Judgement {
+    if is_type(content_type, "text/html") {
+        return Judgement::Malformed;
+    }
+    match expected {
+        Expected::Anything => Judgement::Good,
+        Expected::Json | Expected::Response => judge_json(expected, body),
+    }
+}
+
+/// Judges a 200 that should have been an event stream and is not: by its error, else malformed.
+pub fn judge_no_stream(body: &[u8]) -> Judgement {
+    match json::find(body, "error").and_then(|_| find_error(body)) {
+        Some(error) => Judgement::Failed(error),
+        None => Judgement::Malformed,
+    }
+}
+
+/// Whether a content type is `wanted`, parameters and case aside.
+pub fn is_type(content_type: &str, wanted: &str) -> bool {
+    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
+}
+
+fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
+    let (mut has_error, mut has_answer, mut is_failed) = (false, false, false);
+    let mut members = Members::of(body);
+    for member in members.by_ref() {
+        let Ok(member) = member else { return Judgement::Malformed };
+        let value = &body[member.value];
+        match &body[member.key] {
+            b"error" => has_error = value != b"null",
+            b"choices" | b"data" | b"output" => has_answer = true,
+            b"status" => is_failed = value == b"\"failed\"",
+            _ => {}
+        }
+    }
+    if json::skip_blanks(body, members.end()) < body.len() {
+        return Judgement::Malformed;
+    }
+    if has_error && !has_answer {
+        return find_error(body).map_or(Judgement::Malformed, Judgement::Failed);
+    }
+    let is_failed_response = expected == Expected::Response && is_failed && has_error;
+    match is_failed_response.then(|| find_error(body)).flatten() {
+        Some(error) if matches!(error.fields.code.as_deref(), Some("server_error" | "rate_limit_exceeded")) => {
+            Judgement::Failed(error)
+        }
+        _ => Judgement::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_answers() {
+        let check = |body: &str| judge(Expected::Response, "application/json", body.as_bytes());
+        for body in [
+            r#"{"choices":[]}"#,
+            r#" {"id":"r","error":null,"output":[]} "#,
+            r#"{"error":{"message":"x"},"choices":[]}"#,
+            r#"{"status":"failed","error":{"code":"invalid_prompt","message":"x"},"output":[]}"#,
+            r#"{"text":"hello"}"#,
+        ] {
+            assert_eq!(check(body), Judgement::Good, "{body}");
+        }
+        for body in ["", "[]", "{\"choices\":[", "{} {}", "<html>", r#"{"a":1"#] {
+            assert_eq!(check(body), Judgement::Malformed, "{body}");
+        }
+        for body in [
+            r#"{"error":{"message":"x","code":"insufficient_quota"}}"#,
+            r#"{"status":"failed","error":{"code":"server_error","message":"x"},"output":[]}"#,
+            r#"{"error":"text"}"#,
+        ] {
+            assert!(matches!(check(body), Judgement::Failed(_)), "{body}");
+        }
+        let failed = br#"{"status":"failed","error":{"code":"server_error","message":"x"},"output":[]}"#;
+        assert_eq!(judge(Expected::Json, "application/json", failed), Judgement::Good);
+        assert_eq!(judge(Expected::Anything, "audio/mpeg", b"ID3"), Judgement::Good);
+        assert_eq!(judge(Expected::Anything, "Text/HTML; charset=utf-8", b"<html>"), Judgement::Malformed);
+    }
+
+    #[test]
+    fn a_stream_that_is_none() {
+        let body = br#"{"error":{"message":"x","code":"insufficient_quota"}}"#;
+        assert!(
+            matches!(judge_no_stream(body), Judgement::Failed(error) if error.fields.code.as_deref() == Some("insufficient_quota"))
+        );
+        assert_eq!(judge_no_stream(br#"{"choices":[]}"#), Judgement::Malformed);
+        assert_eq!(judge_no_stream(b"<html>"), Judgement::Malformed);
+    }
+}
