@@ -1,5 +1,6 @@
 //! What the gateway tells about itself: metrics, the access log, events.
 
+pub mod access_log;
 mod handles;
 pub mod labels;
 mod metrics;

@@ -1,0 +1,186 @@
+//! One request's book-keeping: whatever happens to it, it is counted and logged exactly once, when its record drops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::trail::Trail;
+use super::usage::Usage;
+use crate::clock::{self, Instant};
+use crate::error::ErrorType;
+use crate::router::RouteEntry;
+use crate::telemetry::RouteHandles;
+use crate::telemetry::access_log::{Line, WorkerLog};
+use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome};
+
+/// Status that stands for a client that left before the head.
+const CLIENT_GONE: u16 = 499;
+
+/// The record of one request, from its complete head to its last byte.
+pub struct Record {
+    /// The request's id.
+    pub id: Arc<str>,
+    /// What was asked for.
+    pub endpoint: Endpoint,
+    /// Whether a stream was asked for.
+    pub asked: Asked,
+    /// The model as asked for.
+    pub model: String,
+    /// The route, once it is known.
+    pub route: Option<Arc<RouteEntry>>,
+    /// What was tried.
+    pub trail: Trail,
+    /// Tokens as reported.
+    pub usage: Option<Usage>,
+    /// The error it ended with.
+    pub error: Option<(ErrorType, &'static str)>,
+    /// Why nothing more could be tried.
+    pub exhausted: Option<ExhaustedReason>,
+    /// Receipt to first content.
+    pub first_content: Option<Duration>,
+    /// Time spent in attempts so far.
+    pub attempted: Duration,
+    /// Bytes received.
+    pub request_bytes: usize,
+    started: Instant,
+    head_at: Option<Instant>,
+    status: u16,
+    outcome: Option<RequestOutcome>,
+    unrouted: Arc<RouteHandles>,
+    log: Option<WorkerLog>,
+}
+
+impl Record {
+    /// Begins the record of a request. `unrouted` counts it as long as it has no route; without a `log` it writes no line.
+    pub fn new(id: Arc<str>, started: Instant, unrouted: Arc<RouteHandles>, log: Option<WorkerLog>) -> Self {
+        Self {
+            id,
+            endpoint: Endpoint::Other,
+            asked: Asked::Whole,
+            model: String::new(),
+            route: None,
+            trail: Trail::default(),
+            usage: None,
+            error: None,
+            exhausted: None,
+            first_content: None,
+            attempted: Duration::ZERO,
+            request_bytes: 0,
+            started,
+            head_at: None,
+            status: CLIENT_GONE,
+            outcome: None,
+            unrouted,
+            log,
+        }
+    }
+
+    /// When the request was received.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Notes the route that was asked for.
+    pub fn set_route(&mut self, route: &Arc<RouteEntry>) {
+        route.handles.in_flight.inc();
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// The head is handed over now. Returns our own share of the time so far.
+    pub fn head(&mut self, status: u16, now: Instant) -> Duration {
+        self.status = status;
+        self.head_at = Some(now);
+        self.overhead(now)
+    }
+
+    /// Says how it ended. The first word counts.
+    pub fn end(&mut self, outcome: RequestOutcome) {
+        self.outcome.get_or_insert(outcome);
+    }
+
+    fn overhead(&self, now: Instant) -> Duration {
+        now.since(self.started).saturating_sub(self.attempted)
+    }
+
+    fn handles(&self) -> &RouteHandles {
+        self.route.as_ref().map_or(&self.unrouted, |route| &route.handles)
+    }
+
+    fn count(&self, outcome: RequestOutcome, now: Instant) {
+        let handles = self.handles();
+        handles.requests(outcome, self.asked).inc();
+        handles.responses(self.endpoint, Code::of(self.status)).inc();
+        handles.duration(self.asked).observe(now.since(self.started).as_secs_f64());
+        if let Some(head_at) = self.head_at {
+            handles.overhead(self.asked).observe(self.overhead(head_at).as_secs_f64());
+        }
+        if let Some(waited) = self.first_content {
+            handles.time_to_first_token.observe(waited.as_secs_f64());
+        }
+        if self.trail.entries().is_empty() {
+            handles.unattempted.inc();
+        }
+        let attempts = self.trail.entries().len();
+        if outcome == RequestOutcome::Success && 1 < attempts {
+            handles.recovered.inc();
+        }
+        if let Some(reason) = self.exhausted.filter(|_| outcome == RequestOutcome::Exhausted) {
+            handles.exhausted(reason).inc();
+        }
+        if self.route.is_some() {
+            handles.in_flight.dec();
+        }
+    }
+
+    fn write(&self, outcome: RequestOutcome, now: Instant) {
+        let Some(log) = &self.log else { return };
+        let last = self.trail.entries().last();
+        let route = self.route.as_ref().map_or("", |route| route.config.name.as_str());
+        let trail = if last.is_some() { self.trail.header() } else { String::new() };
+        let millis = |span: Duration| Some(span.as_secs_f64() * 1_000.0);
+        let words = [
+            ("request_id", &*self.id),
+            ("endpoint", self.endpoint.name()),
+            ("model", self.model.as_str()),
+            ("route", route),
+            ("stream", self.asked.name()),
+            ("outcome", outcome.name()),
+            ("error_type", self.error.map_or("", |(kind, _)| kind.name())),
+            ("error_code", self.error.map_or("", |(_, code)| code)),
+            ("backend", last.map_or("", |entry| entry.backend.as_str())),
+            ("attempts", trail.as_str()),
+            ("exhausted_reason", self.exhausted.map_or("", |reason| reason.name())),
+        ];
+        let numbers = [
+            ("status", Some(f64::from(self.status))),
+            ("attempt_count", Some(self.trail.entries().len() as f64)),
+            ("duration_ms", millis(now.since(self.started))),
+            ("overhead_ms", self.head_at.and_then(|at| millis(self.overhead(at)))),
+            ("ttft_ms", self.first_content.and_then(millis)),
+            ("input_tokens", self.usage.map(|usage| usage.input as f64)),
+            ("output_tokens", self.usage.map(|usage| usage.output as f64)),
+            ("request_bytes", Some(self.request_bytes as f64)),
+        ];
+        let level = match outcome {
+            RequestOutcome::Success
+            | RequestOutcome::ClientFault
+            | RequestOutcome::Rejected
+            | RequestOutcome::ClientClosed => "info",
+            RequestOutcome::Exhausted
+            | RequestOutcome::UpstreamError
+            | RequestOutcome::StreamError
+            | RequestOutcome::Shutdown => "warn",
+            RequestOutcome::InternalError => "error",
+        };
+        log.write(&Line { at: clock::unix_now(), level, words: &words, numbers: &numbers });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let unset = if std::thread::panicking() { RequestOutcome::InternalError } else { RequestOutcome::ClientClosed };
+        let outcome = self.outcome.unwrap_or(unset);
+        let now = clock::now();
+        self.count(outcome, now);
+        self.write(outcome, now);
+    }
+}

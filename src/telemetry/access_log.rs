@@ -1,0 +1,266 @@
+//! One line per request, encoded by hand into the worker's own buffer and written by one thread.
+//!
+//! tracing's JSON formatter would cost more than the whole routing decision. The buffer is handed on whole when it is full or
+//! old; a full channel or a write error loses its lines, which are counted; nothing blocks.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use crate::config::LogFormat;
+
+/// A buffer is handed on when it has this much.
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// Or when its first line is this old.
+const BUFFER_AGE: Duration = Duration::from_millis(100);
+
+/// Buffers under way to the writer: 4 MiB in all.
+const BUFFERS: usize = 128;
+
+/// Longest text of a field that a client chose, in characters.
+const SHOWN: usize = 128;
+
+enum Parcel {
+    Lines(String),
+    /// Everything before this is written: say so.
+    Flush(SyncSender<()>),
+}
+
+/// The writer thread's end of the log, shared by all workers.
+#[derive(Clone)]
+pub struct AccessLog {
+    parcels: SyncSender<Parcel>,
+    dropped: IntCounter,
+    json: bool,
+}
+
+impl AccessLog {
+    /// Starts the writer thread on standard output. `dropped` counts lost lines.
+    ///
+    /// # Errors
+    /// The system's, if it gives no thread.
+    pub fn start(format: LogFormat, dropped: IntCounter) -> std::io::Result<Self> {
+        let (parcels, receiver) = sync_channel(BUFFERS);
+        let lost = dropped.clone();
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&receiver, &lost))?;
+        let json = match format {
+            LogFormat::Json => true,
+            LogFormat::Text => false,
+            LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stdout()),
+        };
+        Ok(Self { parcels, dropped, json })
+    }
+
+    /// A worker's own buffer.
+    pub fn worker(&self) -> WorkerLog {
+        WorkerLog(Rc::new(Buffer { log: self.clone(), text: RefCell::default(), wake: Arc::default() }))
+    }
+
+    /// Waits until everything handed on so far is written, at most `limit`.
+    pub fn flush(&self, limit: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.parcels.try_send(Parcel::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(limit);
+        }
+    }
+
+    fn hand_on(&self, text: String) {
+        let lines = text.lines().count() as u64;
+        if self.parcels.try_send(Parcel::Lines(text)).is_err() {
+            self.dropped.inc_by(lines);
+        }
+    }
+}
+
+fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
+    let mut out = std::io::stdout();
+    for parcel in parcels {
+        match parcel {
+            Parcel::Lines(text) => {
+                if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+                    dropped.inc_by(text.lines().count() as u64);
+                }
+            }
+            // Nobody waits any more: fine.
+            Parcel::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+struct Buffer {
+    log: AccessLog,
+    text: RefCell<String>,
+    wake: Arc<tokio::sync::Notify>,
+}
+
+/// One worker's buffer. Not `Send`.
+#[derive(Clone)]
+pub struct WorkerLog(Rc<Buffer>);
+
+impl WorkerLog {
+    /// Adds a line.
+    pub fn write(&self, line: &Line<'_>) {
+        let mut text = self.0.text.borrow_mut();
+        let was_empty = text.is_empty();
+        if self.0.log.json {
+            line.write_json(&mut text);
+        } else {
+            line.write_text(&mut text);
+        }
+        if BUFFER_BYTES <= text.len() {
+            let full = std::mem::replace(&mut *text, String::with_capacity(BUFFER_BYTES + 1_024));
+            self.0.log.hand_on(full);
+        } else if was_empty {
+            self.0.wake.notify_one();
+        }
+    }
+
+    /// Hands on what there is.
+    pub fn flush(&self) {
+        let text = std::mem::take(&mut *self.0.text.borrow_mut());
+        if !text.is_empty() {
+            self.0.log.hand_on(text);
+        }
+    }
+
+    /// Hands lines on when they are old. Runs as long as its worker.
+    pub async fn run(self) {
+        loop {
+            self.0.wake.notified().await;
+            tokio::time::sleep(BUFFER_AGE).await;
+            self.flush();
+        }
+    }
+}
+
+/// What a line says, in this order (spec/observability.md 2.1). Empty values are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Line<'a> {
+    /// Wall-clock time since the epoch.
+    pub at: Duration,
+    /// `info`, `warn` or `error`.
+    pub level: &'static str,
+    /// Words: key and value; a value that is empty is left out.
+    pub words: &'a [(&'static str, &'a str)],
+    /// Numbers: key and value.
+    pub numbers: &'a [(&'static str, Option<f64>)],
+}
+
+impl Line<'_> {
+    fn write_json(&self, out: &mut String) {
+        out.push_str("{\"ts\":\"");
+        write_time(out, self.at);
+        let _ = write!(out, "\",\"level\":\"{}\",\"msg\":\"request\"", self.level);
+        for (key, value) in self.words.iter().filter(|(_, value)| !value.is_empty()) {
+            let _ = write!(out, ",\"{key}\":\"");
+            escape(out, value);
+            out.push('"');
+        }
+        for (key, value) in self.numbers {
+            if let Some(value) = value {
+                let _ = write!(out, ",\"{key}\":");
+                write_number(out, *value);
+            }
+        }
+        out.push_str("}\n");
+    }
+
+    fn write_text(&self, out: &mut String) {
+        write_time(out, self.at);
+        let _ = write!(out, " {} request", self.level.to_ascii_uppercase());
+        for (key, value) in self.words.iter().filter(|(_, value)| !value.is_empty()) {
+            let plain = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+            let _ = write!(out, " {key}=");
+            if plain {
+                out.push_str(value);
+            } else {
+                out.push('"');
+                escape(out, value);
+                out.push('"');
+            }
+        }
+        for (key, value) in self.numbers {
+            if let Some(value) = value {
+                let _ = write!(out, " {key}=");
+                write_number(out, *value);
+            }
+        }
+        out.push('\n');
+    }
+}
+
+fn write_number(out: &mut String, value: f64) {
+    let _ = if value.fract() == 0.0 { write!(out, "{value:.0}") } else { write!(out, "{value:.3}") };
+}
+
+fn escape(out: &mut String, text: &str) {
+    for character in text.chars().take(SHOWN.max(512)) {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            character if character.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            character => out.push(character),
+        }
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn write_time(out: &mut String, at: Duration) {
+    let (days, second) = ((at.as_secs() / 86_400) as i64, at.as_secs() % 86_400);
+    // Days to civil date, by the 400-year cycle counted from 0000-03-01.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let millis = at.subsec_millis();
+    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line<'a>(words: &'a [(&'static str, &'a str)], numbers: &'a [(&'static str, Option<f64>)]) -> Line<'a> {
+        Line { at: Duration::from_millis(1_795_478_462_345), level: "info", words, numbers }
+    }
+
+    #[test]
+    fn lines_survive_odd_values() {
+        let words = [("route", "gpt-4-router"), ("model", "a\"b\\c\nd"), ("backend", "")];
+        let numbers = [("status", Some(200.0)), ("duration_ms", Some(1.2345)), ("ttft_ms", None)];
+        let mut json = String::new();
+        line(&words, &numbers).write_json(&mut json);
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["model"], "a\"b\\c\nd");
+        assert_eq!(read["status"], 200);
+        assert_eq!(read["ts"], "2026-11-24T00:01:02.345Z");
+        assert!(read.get("backend").is_none() && read.get("ttft_ms").is_none());
+        let mut text = String::new();
+        line(&words, &numbers).write_text(&mut text);
+        assert_eq!(text, "2026-11-24T00:01:02.345Z INFO request route=gpt-4-router model=\"a\\\"b\\\\c\\u000ad\" status=200 duration_ms=1.234\n");
+    }
+
+    #[test]
+    fn a_full_channel_drops_and_counts() {
+        let dropped = IntCounter::new("d", "d").unwrap();
+        let (parcels, _receiver) = sync_channel(1);
+        let log = AccessLog { parcels, dropped: dropped.clone(), json: true };
+        log.hand_on("a\nb\n".to_owned());
+        log.hand_on("c\nd\ne\n".to_owned());
+        assert_eq!(dropped.get(), 3);
+    }
+}
