@@ -7,8 +7,8 @@ use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -251,7 +251,10 @@ mod tests {
         assert!(read.get("backend").is_none() && read.get("ttft_ms").is_none());
         let mut text = String::new();
         line(&words, &numbers).write_text(&mut text);
-        assert_eq!(text, "2026-11-24T00:01:02.345Z INFO request route=gpt-4-router model=\"a\\\"b\\\\c\\u000ad\" status=200 duration_ms=1.234\n");
+        assert_eq!(
+            text,
+            "2026-11-24T00:01:02.345Z INFO request route=gpt-4-router model=\"a\\\"b\\\\c\\u000ad\" status=200 duration_ms=1.234\n"
+        );
     }
 
     #[test]
