@@ -79,16 +79,22 @@ impl Backend {
         Arc::new(Self { config, status: Arc::clone(&self.status), limiter, mailbox: Arc::clone(&self.mailbox) })
     }
 
-    /// Replaces an actor that panicked. Must run on the control arbiter. False if it is alive.
-    pub fn revive(&self) -> bool {
-        if self.addr().connected() {
-            return false;
-        }
+    /// Whether its actor is there.
+    pub fn is_alive(&self) -> bool {
+        self.addr().connected()
+    }
+
+    /// Whether both are handles of the same cell.
+    pub fn is_same_cell(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.status, &other.status)
+    }
+
+    /// Replaces an actor that panicked. Must run on the control arbiter.
+    pub fn revive(&self) {
         let now = clock::now();
         let machine = Machine::restarted(self.config.policy.clone(), self.status.circuit(), fastrand::u64(..), now);
         let addr = launch(&self.config, machine, &self.status, &self.mailbox.observer);
         *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
-        true
     }
 
     /// Its id.

@@ -152,6 +152,8 @@ pub enum Fault {
     MissingKey,
     /// The client key is not known.
     InvalidKey,
+    /// The client's key is not for this route; the key's name.
+    RouteNotAllowed(String),
     /// The client left while its body was being read.
     ClientGone,
 }

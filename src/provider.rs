@@ -6,6 +6,10 @@
 mod azure;
 mod openai;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use actix_web::http::Uri;
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 
@@ -16,10 +20,14 @@ const COMMON: [&str; 3] = ["chat/completions", "completions", "embeddings"];
 
 /// One backend as the proxy sends to it.
 pub struct Target {
-    backend: std::sync::Arc<Backend>,
+    backend: Arc<Backend>,
     authority: String,
     common: Vec<Uri>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its id as a header value.
+    shown: HeaderValue,
+    /// It has refused the `stream_options` that we added: not again, until a reload makes a new target.
+    refuses_usage: AtomicBool,
 }
 
 impl Target {
@@ -27,26 +35,30 @@ impl Target {
     ///
     /// # Errors
     /// A sentence without secrets: a host, header or credential that HTTP cannot carry.
-    pub fn new(backend: &std::sync::Arc<Backend>) -> Result<Self, String> {
+    pub fn new(backend: &Arc<Backend>) -> Result<Self, String> {
         let mut target = Self {
-            backend: std::sync::Arc::clone(backend),
+            backend: Arc::clone(backend),
             authority: backend.base_url.endpoint(),
             common: Vec::new(),
             headers: headers(backend)?,
+            shown: shown(backend.id.as_str()),
+            refuses_usage: AtomicBool::new(false),
         };
-        target.common = COMMON.iter().map(|operation| target.make_uri(operation)).collect::<Result<_, _>>()?;
+        if !backend.upstream_model.contains('*') {
+            target.common =
+                COMMON.iter().map(|operation| target.make_uri(operation, None)).collect::<Result<_, _>>()?;
+        }
         Ok(target)
     }
 
     /// Where an operation such as `chat/completions` is asked for. The scheme is always `http`: TLS is the connection's.
+    /// `matched` stands for the `*` in the model.
     ///
     /// # Errors
     /// A path that no URL can hold.
-    pub fn uri(&self, operation: &str) -> Result<Uri, String> {
-        match COMMON.iter().position(|common| *common == operation) {
-            Some(index) => Ok(self.common[index].clone()),
-            None => self.make_uri(operation),
-        }
+    pub fn uri(&self, operation: &str, matched: Option<&str>) -> Result<Uri, String> {
+        let common = COMMON.iter().position(|common| *common == operation).and_then(|index| self.common.get(index));
+        common.map_or_else(|| self.make_uri(operation, matched), |uri| Ok(uri.clone()))
     }
 
     /// Host, credential, organization and extra headers.
@@ -54,17 +66,36 @@ impl Target {
         &self.headers
     }
 
-    /// The model it is asked for.
-    pub fn model(&self) -> &str {
-        &self.backend.upstream_model
+    /// The backend's id as an answer header.
+    pub fn shown(&self) -> &HeaderValue {
+        &self.shown
     }
 
-    fn make_uri(&self, operation: &str) -> Result<Uri, String> {
+    /// The model it is asked for; `matched` stands for a `*` in it.
+    pub fn model(&self, matched: Option<&str>) -> Cow<'_, str> {
+        let model = &self.backend.upstream_model;
+        match matched {
+            Some(matched) if model.contains('*') => Cow::Owned(model.replacen('*', matched, 1)),
+            Some(_) | None => Cow::Borrowed(model),
+        }
+    }
+
+    /// Whether usage is asked for in streams whose client did not ask.
+    pub fn injects_usage(&self) -> bool {
+        self.backend.inject_usage && !self.refuses_usage.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the provider does not know `stream_options`.
+    pub fn note_usage_refused(&self) {
+        self.refuses_usage.store(true, Ordering::Relaxed);
+    }
+
+    fn make_uri(&self, operation: &str, matched: Option<&str>) -> Result<Uri, String> {
         let backend = &self.backend;
         let mut path = match &backend.provider {
             Provider::OpenAi | Provider::Compatible(_) => openai::path(&backend.base_url.path, operation),
             Provider::AzureDated { api_version } => {
-                azure::dated_path(&backend.base_url.path, &backend.upstream_model, operation, api_version)
+                azure::dated_path(&backend.base_url.path, &self.model(matched), operation, api_version)
             }
             Provider::AzureV1 => azure::v1_path(&backend.base_url.path, operation),
         };
@@ -76,6 +107,19 @@ impl Target {
         }
         format!("http://{}{path}", self.authority).parse().map_err(|error| format!("no URL can be made: {error}"))
     }
+}
+
+/// A name as a header value: bytes that a header cannot carry, and `%` itself, percent-encoded.
+pub fn shown(name: &str) -> HeaderValue {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' || byte == b' ' {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 fn headers(backend: &Backend) -> Result<Vec<(HeaderName, HeaderValue)>, String> {

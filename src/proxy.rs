@@ -1,12 +1,23 @@
-//! The walk of one request.
+//! The walk of one request: plan → permit → send → classify → relay (style 1.3, steps 2 to 7).
+//!
+//! A worker's [`Proxy`] takes a [`Call`] and its [`Record`] and gives back a [`Reply`]. The only loop is failover, bounded by
+//! the [`budget`] and the plan, and nothing loops once a byte has gone to the client.
+
+pub mod attempt;
+pub mod budget;
 pub mod classify;
+pub mod ending;
 pub mod error_fields;
+mod exchange;
+pub mod failure;
 pub mod final_error;
+pub mod forward;
 pub mod hint;
 pub mod json;
 pub mod multipart;
 pub mod operation;
 pub mod record;
+pub mod relay;
 pub mod request;
 pub mod rewrite;
 pub mod sse;
@@ -14,3 +25,383 @@ pub mod trail;
 pub mod unary;
 pub mod upstream;
 pub mod usage;
+mod wanted;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use tokio::sync::Notify;
+
+use self::budget::{Budget, Next};
+use self::ending::{Ending, Facts, Final, Ground, Waits, Why, Words};
+use self::exchange::Attempted;
+use self::failure::{Failure, Said};
+use self::final_error::FinalBody;
+use self::operation::Operation;
+use self::record::Record;
+use self::relay::Relay;
+use self::trail::{AttemptResult, Entry};
+use self::upstream::Upstream;
+use self::wanted::Wanted;
+pub use self::wanted::may_use;
+use crate::backend::outcome::Class;
+use crate::clock::{self, Instant};
+use crate::config::{ClientKey, OnExhausted};
+use crate::error::{ErrorType, Fault};
+use crate::router::{Chosen, Plan, RouteEntry, Router};
+use crate::telemetry::labels::{AttemptKind, RequestOutcome};
+
+/// One call as the front door hands it in.
+pub struct Call<'a> {
+    /// The HTTP method.
+    pub method: &'a actix_web::http::Method,
+    /// What is asked for.
+    pub operation: Operation,
+    /// The client's headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// The client's key, where keys are asked for.
+    pub key: Option<&'a ClientKey>,
+}
+
+/// What becomes of a call.
+pub enum Reply {
+    /// A whole answer of a provider, or made from one.
+    Whole(WholeReply),
+    /// A committed answer that is still coming.
+    Relay(StatusCode, HeaderMap, Box<Relay>),
+    /// The request was wrong.
+    Fault(Fault),
+    /// The gateway's own error.
+    Own(Words, Waits, RequestOutcome),
+}
+
+/// A whole answer.
+pub struct WholeReply {
+    /// Its status.
+    pub status: StatusCode,
+    /// The provider's headers as far as clients see them.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// What it says about coming back, where it is an error.
+    pub waits: Option<Waits>,
+    /// What it means for the request.
+    pub outcome: RequestOutcome,
+}
+
+/// One worker's proxy. Not `Send`.
+pub struct Proxy {
+    router: Router,
+    upstream: Upstream,
+    /// Woken when the drain limit is over: every wait of this worker ends.
+    cut: Arc<Notify>,
+}
+
+/// The state of one request on its way.
+struct Trip<'a> {
+    call: &'a Call<'a>,
+    wanted: Wanted,
+    record: &'a mut Record,
+    budget: Budget,
+    grounds: Vec<Ground>,
+    last: Option<Failure>,
+    kind: AttemptKind,
+    /// The routes left so far and the error they were left with, for the fallback counts.
+    left: Option<Arc<RouteEntry>>,
+}
+
+impl Proxy {
+    /// A worker's proxy with empty pools.
+    pub fn new(router: Router, cut: Arc<Notify>) -> Self {
+        Self { router, upstream: Upstream::new(), cut }
+    }
+
+    /// The worker's router.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Serves a call. When the drain limit is over, whatever it waits for is given up.
+    pub async fn serve(&self, record: &mut Record, call: &Call<'_>) -> Reply {
+        let cut = pin!(Arc::clone(&self.cut).notified_owned());
+        match select(pin!(self.walk(record, call)), cut).await {
+            Either::Left((reply, _)) => reply,
+            Either::Right(_) => draining(RequestOutcome::Shutdown),
+        }
+    }
+
+    async fn walk(&self, record: &mut Record, call: &Call<'_>) -> Reply {
+        let wanted = match Wanted::read(call) {
+            Ok(wanted) => wanted,
+            Err(fault) => return Reply::Fault(fault),
+        };
+        record.model = wanted.shown_model();
+        record.asked = wanted.asked();
+        let Some(mut plan) = self.router.plan(&wanted.model, wanted.need()).await else {
+            return Reply::Fault(Fault::UnknownModel(wanted.shown_model()));
+        };
+        record.set_route(plan.asked());
+        if let Some(key) = call.key
+            && !may_use(key, plan.asked().config.name.as_str())
+        {
+            return Reply::Fault(Fault::RouteNotAllowed(key.name.to_string()));
+        }
+        let route = Arc::clone(plan.route());
+        let limits = wanted.limits();
+        let started = record.started();
+        let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
+        plan.need.deadline = budget.deadline();
+        let mut trip = Trip {
+            call,
+            wanted,
+            record,
+            budget,
+            grounds: Vec::new(),
+            last: None,
+            kind: AttemptKind::First,
+            left: None,
+        };
+        self.travel(&mut trip, plan).await
+    }
+
+    /// The loop: one backend after the other, until one serves or nothing is left.
+    async fn travel(&self, trip: &mut Trip<'_>, mut plan: Plan) -> Reply {
+        loop {
+            let Some((returned, chosen)) = self.router.next(plan).await else { return internal() };
+            plan = returned;
+            let chosen = match chosen {
+                Ok(chosen) => chosen,
+                Err(exhausted) => {
+                    let passed = exhausted.reasons.into_iter();
+                    trip.grounds.extend(passed.map(|(backend, no)| Ground { backend, why: Why::PassedOver(no) }));
+                    match trip.fall_back(&mut plan, None) {
+                        true => continue,
+                        false => return trip.exhausted(&plan, Next::Failover),
+                    }
+                }
+            };
+            trip.begin(&plan, &chosen);
+            let begun = clock::now();
+            let attempted = self.attempt(trip, &plan, chosen, begun).await;
+            let now = clock::now();
+            trip.record.attempted += now.since(begun);
+            let failure = match attempted {
+                Attempted::Whole(whole) => return Reply::Whole(*whole),
+                Attempted::Relay(status, headers, relay) => return Reply::Relay(status, headers, relay),
+                Attempted::Failed(failure) => failure,
+            };
+            if let Some(reply) = trip.after(failure, &mut plan, begun, now) {
+                return reply;
+            }
+        }
+    }
+}
+
+impl Trip<'_> {
+    /// An attempt begins: what it counts as.
+    fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
+        self.budget.spend();
+        let asked = &plan.asked().handles;
+        asked.started(self.kind).inc();
+        if plan.asked().config.policy.expose_backends {
+            self.record.shown_backend = Some(chosen.candidate(plan).target.shown().clone());
+        }
+        if self.kind == AttemptKind::Failover
+            && let Some(last) = &self.last
+        {
+            asked.failover(last.backend.as_str(), chosen.permit.backend().id().as_str()).inc();
+        }
+    }
+
+    /// What follows a failed attempt: nothing, if there is a next one, else the reply.
+    fn after(&mut self, failure: Failure, plan: &mut Plan, begun: Instant, now: Instant) -> Option<Reply> {
+        let kind = failure.kind();
+        self.record.trail.push(Entry {
+            backend: failure.backend.clone(),
+            result: AttemptResult::Failed(kind),
+            elapsed: now.since(begun),
+            kind: self.kind,
+        });
+        self.record.error = Some((kind, ""));
+        self.grounds.push(Ground::tried(&failure));
+        let class = failure.class;
+        let may_leave = !self.wanted.creates_object || failure.left_nothing_behind();
+        let fails_over = plan.route().config.failover_on.contains(kind) && may_leave && class != Class::Local;
+        self.last = Some(failure);
+        let has_own_fallback = may_leave && has_own_fallback(plan.route(), kind);
+        if !fails_over && !has_own_fallback {
+            return Some(self.unmoved(plan, class));
+        }
+        let next = match self.budget.after(now) {
+            Next::Failover if !fails_over => Next::Fallback,
+            next => next,
+        };
+        match next {
+            Next::Failover => {
+                self.kind = AttemptKind::Failover;
+                None
+            }
+            Next::Fallback if self.fall_back(plan, Some(kind)) => None,
+            Next::Fallback | Next::Spent | Next::NoTime => Some(self.exhausted(plan, next)),
+        }
+    }
+
+    /// Leaves the route for the next of its fallbacks. False if there is none, or the route does not want it.
+    fn fall_back(&mut self, plan: &mut Plan, after: Option<ErrorType>) -> bool {
+        let left = Arc::clone(plan.route());
+        let wants = left.config.policy.on_exhausted.contains(&OnExhausted::FallbackRoute);
+        let limits = self.wanted.limits();
+        let has_attempts = self.budget.after(clock::now()) != Next::Spent && !limits.disable_fallbacks;
+        if !wants || !has_attempts || !plan.fall_back(after) {
+            return false;
+        }
+        let config = &plan.route().config;
+        self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
+        self.left = Some(left);
+        if self.last.is_some() {
+            self.kind = AttemptKind::Fallback;
+        }
+        true
+    }
+
+    /// The failure does not fail over: it is the answer.
+    fn unmoved(&mut self, plan: &Plan, class: Class) -> Reply {
+        let outcome = match class {
+            Class::CallerFault | Class::Policy | Class::ContextWindow => RequestOutcome::ClientFault,
+            Class::Local => RequestOutcome::InternalError,
+            Class::Connect(_)
+            | Class::Reset
+            | Class::Truncated
+            | Class::Malformed
+            | Class::ServerError
+            | Class::Timeout(_)
+            | Class::Overloaded
+            | Class::RateLimited
+            | Class::QuotaExhausted
+            | Class::Auth
+            | Class::Permission
+            | Class::NotFound
+            | Class::ClientGone
+            | Class::Cut => RequestOutcome::UpstreamError,
+        };
+        let ending = self.decide(plan, false, false);
+        self.reply(plan, ending, outcome)
+    }
+
+    /// Nothing more can be tried.
+    fn exhausted(&mut self, plan: &Plan, next: Next) -> Reply {
+        let ending = self.decide(plan, next == Next::NoTime, matches!(next, Next::Fallback | Next::Spent));
+        self.record.exhausted = Some(ending.reason);
+        self.reply(plan, ending, RequestOutcome::Exhausted)
+    }
+
+    fn decide(&self, plan: &Plan, out_of_time: bool, attempts_spent: bool) -> Ending {
+        let route = plan.asked();
+        let untried = plan.route().candidates().any(|member| !plan.has_tried(member.backend.id()));
+        ending::decide(&Facts {
+            route: route.config.name.as_str(),
+            grounds: &self.grounds,
+            last: self.last.as_ref(),
+            out_of_time,
+            out_of_attempts: attempts_spent && untried,
+            trail: &self.record.trail.message(),
+            expose_backends: route.config.policy.expose_backends,
+        })
+    }
+
+    fn reply(&mut self, plan: &Plan, ending: Ending, outcome: RequestOutcome) -> Reply {
+        let policy = &plan.asked().config.policy;
+        let mut waits = ending.waits;
+        waits.should_not_retry &= policy.send_x_should_retry;
+        match (ending.what, &self.last) {
+            (Final::Own(words), last) => {
+                let kind = last.as_ref().map_or(ErrorType::ServiceUnavailable, Failure::kind);
+                self.record.error = Some((kind, words.code));
+                Reply::Own(words, waits, outcome)
+            }
+            (Final::Provider(status), Some(last)) => {
+                provider_reply(last, status, waits, outcome, policy.expose_backends)
+            }
+            (Final::Provider(_), None) => internal(),
+        }
+    }
+}
+
+/// Whether the route names fallbacks for this very error.
+fn has_own_fallback(route: &RouteEntry, kind: ErrorType) -> bool {
+    match kind {
+        ErrorType::ContextWindowExceeded => !route.config.context_window_fallbacks.is_empty(),
+        ErrorType::ContentPolicyViolation => !route.config.content_policy_fallbacks.is_empty(),
+        ErrorType::RateLimit
+        | ErrorType::InsufficientQuota
+        | ErrorType::ServiceUnavailable
+        | ErrorType::ApiConnection
+        | ErrorType::Timeout
+        | ErrorType::Authentication
+        | ErrorType::PermissionDenied
+        | ErrorType::NotFound
+        | ErrorType::BadRequest => false,
+    }
+}
+
+/// A provider's error as the client's answer: its own bytes where clients can read them (spec/wire.md 3.4).
+fn provider_reply(last: &Failure, status: u16, waits: Waits, outcome: RequestOutcome, expose: bool) -> Reply {
+    let backend = if expose { last.backend.as_str() } else { "the backend" };
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    let (status, body) = match &last.said {
+        Said::Answer(answer) => {
+            forward::to_client(&mut headers, &answer.headers);
+            let body =
+                match final_error::normalise(backend, answer.status, &answer.content_type, &answer.body, last.kind()) {
+                    FinalBody::Verbatim => answer.body.clone(),
+                    FinalBody::Wrapped(body) => {
+                        headers.insert(CONTENT_TYPE, json);
+                        headers.remove(CONTENT_ENCODING);
+                        body
+                    }
+                };
+            (status, body)
+        }
+        Said::InBand(fields) => {
+            headers.insert(CONTENT_TYPE, json);
+            let (own, body) = final_error::from_in_band(backend, fields, last.class, last.kind());
+            (if status == 429 { status } else { own }, body)
+        }
+        Said::Nothing | Said::TooLate(_) => return internal(),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    // Faults of the caller keep what the provider says about coming back.
+    let waits = (outcome != RequestOutcome::ClientFault).then_some(waits);
+    Reply::Whole(WholeReply { status, headers, body, waits, outcome })
+}
+
+/// The gateway is shutting down.
+pub fn draining(outcome: RequestOutcome) -> Reply {
+    let words = Words {
+        status: 503,
+        kind: "service_unavailable_error",
+        code: "gateway_draining",
+        message: "the gateway is shutting down: try again".to_owned(),
+    };
+    let waits = Waits { retry_after: Some(Duration::from_secs(1)), should_not_retry: false };
+    Reply::Own(words, waits, outcome)
+}
+
+/// A bug of ours: nothing about it leaves but the request's id.
+pub fn internal() -> Reply {
+    let words = Words {
+        status: 500,
+        kind: "server_error",
+        code: "internal_error",
+        message: "the gateway failed; its log knows this request by its id".to_owned(),
+    };
+    Reply::Own(words, Waits::default(), RequestOutcome::InternalError)
+}

@@ -8,6 +8,8 @@ mod plan;
 mod selection;
 pub mod table;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor as _, Addr};
@@ -38,23 +40,50 @@ impl CurrentTable {
     }
 }
 
-/// A worker's way to its router actor.
+/// The table as one worker sees it: its router actor writes it at each swap, the worker reads it without a lock.
+type View = Rc<RefCell<Arc<Table>>>;
+
+/// A worker's way to its router actor. Not `Send`: it stays on the worker's thread.
 #[derive(Clone)]
 pub struct Router {
     addr: Arc<Mutex<Addr<RouterActor>>>,
-    table: CurrentTable,
+    view: View,
+    current: CurrentTable,
     outbox: Arc<Outbox>,
     restarted: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What the supervisor needs of a worker's router: a way to tell it about a new table.
+#[derive(Clone)]
+pub struct RouterRemote(Arc<Mutex<Addr<RouterActor>>>);
+
+impl RouterRemote {
+    /// Tells the actor about a new table.
+    pub fn swap(&self, table: &Arc<Table>) {
+        // One per reload.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).do_send(Swap(Arc::clone(table)));
+    }
 }
 
 impl Router {
     /// Starts a router actor on the calling thread's arbiter, and the task that empties its outbox. `restarted` is called
     /// when a panicked actor was replaced.
-    pub fn start(table: CurrentTable, restarted: Arc<dyn Fn() + Send + Sync>) -> Self {
+    pub fn start(current: CurrentTable, restarted: Arc<dyn Fn() + Send + Sync>) -> Self {
         let outbox = Outbox::new();
         actix_rt::spawn(Arc::clone(&outbox).run());
-        let addr = RouterActor::new(table.get(), Arc::clone(&outbox)).start();
-        Self { addr: Arc::new(Mutex::new(addr)), table, outbox, restarted }
+        let view: View = Rc::new(RefCell::new(current.get()));
+        let addr = RouterActor::new(Rc::clone(&view), Arc::clone(&outbox)).start();
+        Self { addr: Arc::new(Mutex::new(addr)), view, current, outbox, restarted }
+    }
+
+    /// The supervisor's end.
+    pub fn remote(&self) -> RouterRemote {
+        RouterRemote(Arc::clone(&self.addr))
+    }
+
+    /// The table this worker routes by.
+    pub fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.view.borrow())
     }
 
     /// A plan for a model name; none if no route has it.
@@ -81,12 +110,6 @@ impl Router {
         answer.ok()
     }
 
-    /// Tells the actor about a new table.
-    pub fn swap(&self, table: &Arc<Table>) {
-        // One per reload.
-        self.addr().do_send(Swap(Arc::clone(table)));
-    }
-
     /// Sends what the outbox holds, as at shutdown.
     pub fn flush(&self) {
         self.outbox.flush();
@@ -96,7 +119,9 @@ impl Router {
     fn revive(&self) {
         let mut addr = self.addr.lock().unwrap_or_else(PoisonError::into_inner);
         if !addr.connected() {
-            *addr = RouterActor::new(self.table.get(), Arc::clone(&self.outbox)).start();
+            // A swap may have been told to the dead one.
+            self.view.replace(self.current.get());
+            *addr = RouterActor::new(Rc::clone(&self.view), Arc::clone(&self.outbox)).start();
             (self.restarted)();
         }
     }

@@ -1,1 +1,217 @@
-//! The server room.
+//! The front door: one application per worker, the listener, graceful shutdown.
+
+mod api;
+mod auth;
+mod error;
+mod headers;
+mod status;
+mod worker;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use self::worker::{Shared, Worker};
+use crate::proxy::Proxy;
+use crate::router::Router;
+use crate::supervisor::Supervisor;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::labels::{ActorKind, Label as _};
+
+/// How long a request's head may take to arrive (spec/wire.md 1.3).
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of what was sent to it: then the kernel ends its connection, and with it the upstream
+/// call. Longer than any pause of a reader that still lives, as short as the idle limit of upstreams.
+const CLIENT_STALL: Duration = Duration::from_secs(60);
+
+/// After the drain limit the last words of cut answers may take this long to leave.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Longest wait for the logs at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
+/// A running front door.
+pub struct Server {
+    handle: ServerHandle,
+    shared: Arc<Shared>,
+    address: std::net::SocketAddr,
+    ended: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// What ends a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// All requests were answered.
+    Drained,
+    /// The limit was over.
+    Limit,
+    /// A second signal came.
+    Again,
+}
+
+impl Server {
+    /// Opens the listener and starts the workers. Must run on the control arbiter.
+    ///
+    /// # Errors
+    /// The system's, if the address cannot be had.
+    pub fn start(supervisor: &Supervisor, log: Option<AccessLog>) -> std::io::Result<Self> {
+        let metrics = Arc::clone(supervisor.metrics());
+        let shared = Shared::new(Arc::clone(&metrics), supervisor.current().clone(), log);
+        let table = supervisor.current().get();
+        let settings = &table.config.server;
+        let workers = settings.workers.map_or_else(cores, |workers| workers.get() as usize);
+        let drain_limit = settings.shutdown_delay + settings.shutdown_timeout + LAST_WORDS;
+        let (factory_shared, factory_supervisor) = (Arc::clone(&shared), supervisor.clone());
+        let server = HttpServer::new(move || {
+            let shared = Arc::clone(&factory_shared);
+            let worker = make_worker(shared, &factory_supervisor);
+            App::new().app_data(worker).default_service(web::to(handle))
+        })
+        .workers(workers)
+        .keep_alive(settings.keep_alive)
+        .client_request_timeout(HEAD_LIMIT)
+        .h1_allow_half_closed(false)
+        .tcp_nodelay(true)
+        .disable_signals()
+        .shutdown_timeout(drain_limit.as_secs() + 1)
+        .on_connect(|connection, _| {
+            if let Some(socket) = connection.downcast_ref::<TcpStream>() {
+                limit_stalls(socket);
+            }
+        })
+        .bind_auto_h2c((settings.host, settings.port))?;
+        let address = server.addrs().first().copied().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+        let server = server.run();
+        let handle = server.handle();
+        let ended = actix_rt::spawn(server);
+        let hash = table.config.hash.as_str();
+        info!(%address, workers, version = env!("CARGO_PKG_VERSION"), config = hash, "listening");
+        Ok(Self { handle, shared, address, ended })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
+    ///
+    /// # Errors
+    /// The system's, if it takes no signal handler.
+    pub async fn run(self) -> std::io::Result<()> {
+        let mut signals = Signals::new()?;
+        signals.next().await;
+        self.stop(&mut signals).await;
+        Ok(())
+    }
+
+    async fn stop(self, signals: &mut Signals) {
+        let table = self.shared.current.get();
+        let settings = &table.config.server;
+        self.shared.drain();
+        info!(in_flight = self.shared.live(), "draining");
+        let mut end = Stop::Drained;
+        if !settings.shutdown_delay.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(settings.shutdown_delay) => {}
+                () = signals.next() => end = Stop::Again,
+            }
+        }
+        if end == Stop::Drained {
+            end = self.finish(settings.shutdown_timeout, signals).await;
+        }
+        match end {
+            Stop::Drained => info!("drained"),
+            Stop::Limit | Stop::Again => warn!(in_flight = self.shared.live(), "stopped before all was answered"),
+        }
+        if let Some(log) = &self.shared.log {
+            log.flush(LOG_FLUSH);
+        }
+        info!("stopped");
+    }
+
+    /// Takes no new connections and waits for what is under way; leftovers are told and cut.
+    async fn finish(&self, limit: Duration, signals: &mut Signals) -> Stop {
+        let mut closing = std::pin::pin!(self.handle.stop(true));
+        tokio::select! {
+            () = &mut closing => return Stop::Drained,
+            () = tokio::time::sleep(limit) => {}
+            () = signals.next() => return Stop::Again,
+        }
+        self.shared.cut();
+        tokio::select! {
+            () = &mut closing => {}
+            () = tokio::time::sleep(LAST_WORDS) => {}
+            () = signals.next() => return Stop::Again,
+        }
+        Stop::Limit
+    }
+
+    /// Stops at once, for tests and the demo's end.
+    pub async fn abort(self) {
+        self.handle.stop(false).await;
+        let _ = self.ended.await;
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Runs once per worker, on that worker's arbiter.
+fn make_worker(shared: Arc<Shared>, supervisor: &Supervisor) -> Rc<Worker> {
+    let restarts = shared.metrics.actor_restarts.child(&[ActorKind::Router.name()]);
+    let restarted = Arc::new(move || {
+        tracing::error!(actor = ActorKind::Router.name(), "actor restarted");
+        restarts.inc();
+    });
+    let router = Router::start(supervisor.current().clone(), restarted);
+    supervisor.join(router.remote());
+    Worker::new(shared, |cut| Proxy::new(router, cut))
+}
+
+async fn handle(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let Some(worker) = request.app_data::<Rc<Worker>>().map(Rc::clone) else {
+        return HttpResponse::InternalServerError().finish();
+    };
+    if let Some(response) = status::serve(&request, &worker).await {
+        return response;
+    }
+    api::serve(&request, &mut payload.into_inner(), &worker).await
+}
+
+/// A client that takes nothing for [`CLIENT_STALL`] must not hold its upstream call.
+fn limit_stalls(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    if socket2::SockRef::from(socket).set_tcp_user_timeout(Some(CLIENT_STALL)).is_err() {
+        tracing::debug!("the system takes no TCP_USER_TIMEOUT");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}

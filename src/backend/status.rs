@@ -503,6 +503,15 @@ mod tests {
     }
 
     #[test]
+    fn reasons_are_the_labels_of_the_same_index() {
+        use crate::telemetry::labels::{Label, PassedOver};
+        for (reason, label) in Reason::ALL.into_iter().zip(PassedOver::ALL) {
+            assert_eq!((reason.name(), Reason::ALL[reason.index()]), (label.name(), reason));
+        }
+        assert_eq!(Reason::ALL.len(), PassedOver::ALL.len());
+    }
+
+    #[test]
     fn the_word_packs_and_unpacks() {
         for state in [StateName::Closed, StateName::HalfOpen, StateName::Open] {
             for hand in Override::ALL {

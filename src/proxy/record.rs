@@ -1,7 +1,10 @@
 //! One request's book-keeping: whatever happens to it, it is counted and logged exactly once, when its record drops.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use actix_web::http::header::HeaderValue;
 
 use super::trail::Trail;
 use super::usage::Usage;
@@ -29,6 +32,8 @@ pub struct Record {
     pub route: Option<Arc<RouteEntry>>,
     /// What was tried.
     pub trail: Trail,
+    /// The backend tried last, as the answer's header shows it.
+    pub shown_backend: Option<HeaderValue>,
     /// Tokens as reported.
     pub usage: Option<Usage>,
     /// The error it ended with.
@@ -41,17 +46,45 @@ pub struct Record {
     pub attempted: Duration,
     /// Bytes received.
     pub request_bytes: usize,
+    /// Whether it is an SDK's own second try.
+    pub is_client_retry: bool,
     started: Instant,
     head_at: Option<Instant>,
     status: u16,
     outcome: Option<RequestOutcome>,
+    intended: Option<RequestOutcome>,
     unrouted: Arc<RouteHandles>,
     log: Option<WorkerLog>,
+    _live: Live,
+}
+
+/// One request under way among those of its worker; gone with its record.
+pub struct Live(Arc<AtomicU32>);
+
+impl Live {
+    /// Counts a request in.
+    pub fn begin(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Record {
     /// Begins the record of a request. `unrouted` counts it as long as it has no route; without a `log` it writes no line.
-    pub fn new(id: Arc<str>, started: Instant, unrouted: Arc<RouteHandles>, log: Option<WorkerLog>) -> Self {
+    /// `live` is dropped with it.
+    pub fn new(
+        id: Arc<str>,
+        started: Instant,
+        unrouted: &Arc<RouteHandles>,
+        log: Option<WorkerLog>,
+        live: Live,
+    ) -> Self {
         Self {
             id,
             endpoint: Endpoint::Other,
@@ -59,6 +92,7 @@ impl Record {
             model: String::new(),
             route: None,
             trail: Trail::default(),
+            shown_backend: None,
             usage: None,
             error: None,
             exhausted: None,
@@ -69,8 +103,11 @@ impl Record {
             head_at: None,
             status: CLIENT_GONE,
             outcome: None,
-            unrouted,
+            intended: None,
+            unrouted: Arc::clone(unrouted),
             log,
+            is_client_retry: false,
+            _live: live,
         }
     }
 
@@ -95,6 +132,18 @@ impl Record {
     /// Says how it ended. The first word counts.
     pub fn end(&mut self, outcome: RequestOutcome) {
         self.outcome.get_or_insert(outcome);
+    }
+
+    /// Says how it ends once its body has been handed over.
+    pub fn will_end(&mut self, outcome: RequestOutcome) {
+        self.intended = Some(outcome);
+    }
+
+    /// The body has been handed over.
+    pub fn handed_over(&mut self) {
+        if let Some(outcome) = self.intended {
+            self.end(outcome);
+        }
     }
 
     fn overhead(&self, now: Instant) -> Duration {
@@ -125,6 +174,9 @@ impl Record {
         }
         if let Some(reason) = self.exhausted.filter(|_| outcome == RequestOutcome::Exhausted) {
             handles.exhausted(reason).inc();
+        }
+        if self.is_client_retry {
+            handles.client_retries.inc();
         }
         if self.route.is_some() {
             handles.in_flight.dec();

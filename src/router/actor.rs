@@ -1,9 +1,11 @@
 //! The shell of a router: one per HTTP worker, on that worker's own arbiter, so that asking it costs a mailbox turn.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message};
 
+use super::View;
 use super::picker::Picker;
 use super::plan::{Chosen, Exhausted, Need, Plan};
 use super::selection::{self, Bench};
@@ -14,16 +16,18 @@ use crate::clock;
 /// Owner of one worker's copy of the table and its balancing credits.
 pub(super) struct RouterActor {
     table: Arc<Table>,
+    view: View,
     pickers: Vec<Vec<Picker>>,
     outbox: Arc<Outbox>,
     random: fastrand::Rng,
 }
 
 impl RouterActor {
-    pub(super) fn new(table: Arc<Table>, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(view: View, outbox: Arc<Outbox>) -> Self {
         let mut random = fastrand::Rng::new();
+        let table = Rc::clone(&view).borrow().clone();
         let pickers = table.pickers(&mut random);
-        Self { table, pickers, outbox, random }
+        Self { table, view, pickers, outbox, random }
     }
 
     /// Credits of members that stay in their route and tier go on.
@@ -42,6 +46,7 @@ impl RouterActor {
         }
         self.pickers = pickers;
         self.table = Arc::clone(table);
+        self.view.replace(Arc::clone(table));
     }
 }
 
@@ -67,7 +72,7 @@ impl Handler<MakePlan> for RouterActor {
 
     fn handle(&mut self, message: MakePlan, _: &mut Context<Self>) -> Option<Plan> {
         let route = self.table.find(&message.model)?;
-        Some(Plan::new(&self.table, route, message.need))
+        Some(Plan::new(&self.table, route, &message.model, message.need))
     }
 }
 

@@ -1,12 +1,13 @@
 //! One request's candidates: its route, and which backends it has already tried.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::table::{Candidate, RouteEntry, Table};
 use crate::backend::{Permit, Rejection};
 use crate::clock::Instant;
-use crate::config::{AttemptTimeouts, BackendId, RouteName};
+use crate::config::{BackendId, RouteName};
+use crate::error::ErrorType;
 
 /// What a request is like, as far as choosing a backend goes.
 #[derive(Clone, Copy, Debug)]
@@ -21,23 +22,14 @@ pub struct Need {
     pub deadline: Instant,
 }
 
-impl Need {
-    /// How long an attempt may wait for its first byte or first content.
-    pub fn head_limit(&self, timeouts: &AttemptTimeouts) -> Duration {
-        match (self.stream, self.reasoning) {
-            (true, false) => timeouts.first_token,
-            (true, true) => timeouts.first_token_reasoning,
-            (false, false) => timeouts.first_byte,
-            (false, true) => timeouts.first_byte_reasoning,
-        }
-    }
-}
-
 /// One request's way through its route. It keeps the table it began with, whatever is loaded meanwhile.
 pub struct Plan {
     table: Arc<Table>,
     route: Arc<RouteEntry>,
     asked: Arc<RouteEntry>,
+    matched: Option<Arc<str>>,
+    /// Fallback routes still to be tried, nearest first.
+    waiting: VecDeque<RouteName>,
     visited: Vec<RouteName>,
     tried: Vec<BackendId>,
     /// What it needs.
@@ -45,13 +37,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Begins with a route of the table.
-    pub(super) fn new(table: &Arc<Table>, route: &Arc<RouteEntry>, need: Need) -> Self {
+    /// Begins with the route that `model` names.
+    pub(super) fn new(table: &Arc<Table>, route: &Arc<RouteEntry>, model: &str, need: Need) -> Self {
         Self {
             table: Arc::clone(table),
             route: Arc::clone(route),
             asked: Arc::clone(route),
-            visited: vec![route.config.name.clone()],
+            matched: route.matched(model).map(Arc::from),
+            waiting: VecDeque::new(),
+            visited: Vec::new(),
             tried: Vec::new(),
             need,
         }
@@ -77,13 +71,33 @@ impl Plan {
         self.tried.contains(backend)
     }
 
-    /// Goes on with the next fallback route that was not visited. False if there is none.
-    pub fn fall_back(&mut self) -> bool {
-        let next = self.route.config.fallbacks.iter().find(|name| !self.visited.contains(name));
-        let Some(route) = next.and_then(|name| self.table.find(name.as_str())).map(Arc::clone) else { return false };
-        self.visited.push(route.config.name.clone());
-        self.route = route;
-        true
+    /// What the `*` of a wildcard route stands for in this request.
+    pub fn matched(&self) -> Option<&str> {
+        self.matched.as_deref()
+    }
+
+    /// Goes on with the next fallback route that was not visited: those of the route first asked for come before those of
+    /// its fallbacks. `after` is the error that made it leave, for the lists that serve one error only. False if there is
+    /// none.
+    pub fn fall_back(&mut self, after: Option<ErrorType>) -> bool {
+        self.visited.push(self.route.config.name.clone());
+        let config = &self.route.config;
+        let special = match after {
+            Some(ErrorType::ContextWindowExceeded) => config.context_window_fallbacks.as_slice(),
+            Some(ErrorType::ContentPolicyViolation) => config.content_policy_fallbacks.as_slice(),
+            Some(_) | None => &[],
+        };
+        self.waiting.extend(special.iter().chain(&config.fallbacks).cloned());
+        while let Some(name) = self.waiting.pop_front() {
+            if self.visited.contains(&name) {
+                continue;
+            }
+            if let Some(route) = self.table.find(name.as_str()) {
+                self.route = Arc::clone(route);
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn note_tried(&mut self, backend: &BackendId) {

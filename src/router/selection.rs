@@ -8,6 +8,7 @@ use super::plan::{Chosen, Exhausted, Plan};
 use super::table::Candidate;
 use crate::backend::{Admission, Call, Outbox, Permit, Reason, Rejection, Standing};
 use crate::clock::Instant;
+use crate::telemetry::labels::{Label as _, PassedOver};
 
 /// A probe's right outlives its attempt's deadline by this.
 const LEASE_GRACE: Duration = Duration::from_secs(1);
@@ -34,16 +35,21 @@ pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, E
     let mut lost: Vec<(usize, usize)> = Vec::new();
     let mut lost_reasons = Vec::new();
     loop {
-        let seats = seats(plan, bench.now, &lost);
-        let Some(place) = choose(plan, &seats, bench) else { return Err(reasons(plan, bench.now, &lost_reasons)) };
+        let Survey { seats, denied } = survey(plan, bench.now, &lost);
+        let Some(place) = choose(plan, &seats, bench) else {
+            count_passed_over(plan, &denied, usize::MAX);
+            return Err(reasons(plan, bench.now, &lost_reasons));
+        };
         match take(plan, place, bench) {
             Ok(permit) => {
+                count_passed_over(plan, &denied, place.0);
                 book(plan, place, &seats, bench);
                 plan.note_tried(permit.backend().id());
                 return Ok(Chosen { place, permit });
             }
             // Another worker was faster, or a limit per minute is used up: go on without this one.
             Err(rejection) => {
+                count_passed_over(plan, &[(place, rejection.reason)], place.0);
                 lost.push(place);
                 lost_reasons.push((candidate(plan, place).backend.id().clone(), rejection));
             }
@@ -51,13 +57,25 @@ pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, E
     }
 }
 
+/// Counts those who stand ahead of the tier that serves, or in it, and could not.
+fn count_passed_over(plan: &Plan, denied: &[((usize, usize), Reason)], served_tier: usize) {
+    for (place, reason) in denied.iter().filter(|(place, _)| place.0 <= served_tier) {
+        candidate(plan, *place).handles.rejections(PassedOver::ALL[reason.index()]).inc();
+    }
+}
+
 fn candidate(plan: &Plan, place: (usize, usize)) -> &Candidate {
     &plan.route().tiers[place.0][place.1]
 }
 
-/// Everyone who may be called now, tier by tier.
-fn seats(plan: &Plan, now: Instant, lost: &[(usize, usize)]) -> Vec<Seat> {
-    let mut seats = Vec::with_capacity(4);
+/// Who may be called now, tier by tier, and who may not.
+struct Survey {
+    seats: Vec<Seat>,
+    denied: Vec<((usize, usize), Reason)>,
+}
+
+fn survey(plan: &Plan, now: Instant, lost: &[(usize, usize)]) -> Survey {
+    let mut survey = Survey { seats: Vec::with_capacity(4), denied: Vec::new() };
     for (tier, members) in plan.route().tiers.iter().enumerate() {
         for (index, member) in members.iter().enumerate() {
             let place = (tier, index);
@@ -65,12 +83,13 @@ fn seats(plan: &Plan, now: Instant, lost: &[(usize, usize)]) -> Vec<Seat> {
                 continue;
             }
             let standing = member.backend.status().read(now);
-            if !matches!(standing.admission, Admission::Denied(_)) {
-                seats.push(Seat { place, standing });
+            match standing.admission {
+                Admission::Free | Admission::Probe(_) => survey.seats.push(Seat { place, standing }),
+                Admission::Denied(rejection) => survey.denied.push((place, rejection.reason)),
             }
         }
     }
-    seats
+    survey
 }
 
 fn is_probe(seat: &Seat) -> bool {
@@ -114,7 +133,7 @@ fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
 fn take(plan: &Plan, place: (usize, usize), bench: &Bench<'_>) -> Result<Permit, Rejection> {
     let candidate = candidate(plan, place);
     let need = &plan.need;
-    let limit = need.head_limit(&candidate.timeouts).min(need.deadline.since(bench.now));
+    let limit = candidate.head_limit(need).min(need.deadline.since(bench.now));
     let tail = if need.stream { Duration::ZERO } else { candidate.timeouts.idle };
     let lease = bench.now.plus(limit).plus(tail).plus(LEASE_GRACE);
     candidate.backend.try_take(Call { tokens: need.tokens, lease }, bench.now, bench.outbox)

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::HeaderValue;
 
 use super::picker::{MAX_VIRTUAL_START, Picker};
+use super::plan::Need;
 use crate::backend::Backend;
-use crate::config::{self, AttemptTimeouts, BackendId, Config, RouteName};
-use crate::provider::Target;
+use crate::config::{self, AttemptTimeouts, BackendId, Config, Reasoning, RouteName};
+use crate::provider::{self, Target};
 use crate::telemetry::{PairHandles, RouteHandles};
 
 /// Weights are compared in millionths.
@@ -28,6 +32,23 @@ pub struct Candidate {
     pub handles: Arc<PairHandles>,
 }
 
+impl Candidate {
+    /// How long an attempt may wait for its first byte or, on a stream, its first content.
+    pub fn head_limit(&self, need: &Need) -> Duration {
+        let reasoning = match self.backend.config().reasoning {
+            Reasoning::ByRequest => need.reasoning,
+            Reasoning::Always => true,
+            Reasoning::Never => false,
+        };
+        match (need.stream, reasoning) {
+            (true, false) => self.timeouts.first_token,
+            (true, true) => self.timeouts.first_token_reasoning,
+            (false, false) => self.timeouts.first_byte,
+            (false, true) => self.timeouts.first_byte_reasoning,
+        }
+    }
+}
+
 /// One route.
 pub struct RouteEntry {
     /// Its configuration.
@@ -36,11 +57,19 @@ pub struct RouteEntry {
     pub tiers: Vec<Vec<Candidate>>,
     /// Its metrics.
     pub handles: Arc<RouteHandles>,
+    /// Its name as an answer header.
+    pub shown: HeaderValue,
     /// Position in the table, for the pickers of a worker.
     pub index: usize,
 }
 
 impl RouteEntry {
+    /// What the `*` of this route's name stands for in `model`; none if it is no wildcard.
+    pub(super) fn matched<'a>(&self, model: &'a str) -> Option<&'a str> {
+        let (prefix, suffix) = self.config.name.as_str().split_once('*')?;
+        model.strip_prefix(prefix)?.strip_suffix(suffix)
+    }
+
     /// All candidates in plan order.
     pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
         self.tiers.iter().flatten()
@@ -82,6 +111,7 @@ impl Table {
                 config: Arc::clone(route),
                 tiers: tiers.collect(),
                 handles: metrics.route(route.name.as_str()),
+                shown: provider::shown(route.name.as_str()),
                 index,
             };
             index += 1;
@@ -100,6 +130,13 @@ impl Table {
     /// Every exact route.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteEntry>> {
         self.routes.values()
+    }
+
+    /// Every backend that a route uses, once.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let all = self.routes.values().chain(&self.wildcards).flat_map(|route| route.candidates());
+        let mut seen = std::collections::HashSet::new();
+        all.map(|candidate| &candidate.backend).filter(move |backend| seen.insert(backend.id().clone()))
     }
 
     /// Fresh pickers for a worker, one per route and tier. `start` draws the virtual start.

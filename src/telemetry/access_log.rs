@@ -100,6 +100,16 @@ struct Buffer {
     wake: Arc<tokio::sync::Notify>,
 }
 
+impl Drop for Buffer {
+    /// A worker that ends hands on its last lines.
+    fn drop(&mut self) {
+        let text = std::mem::take(self.text.get_mut());
+        if !text.is_empty() {
+            self.log.hand_on(text);
+        }
+    }
+}
+
 /// One worker's buffer. Not `Send`.
 #[derive(Clone)]
 pub struct WorkerLog(Rc<Buffer>);

@@ -7,8 +7,8 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
-    Asked, AttemptKind, AttemptOutcome, Code, Endpoint, ExhaustedReason, FailureDetail, Label, RequestOutcome,
-    StreamEnd, TokenType,
+    Asked, AttemptKind, AttemptOutcome, Code, Endpoint, ExhaustedReason, FailureDetail, Label, PassedOver,
+    RequestOutcome, ResendReason, StreamEnd, TokenType,
 };
 use super::metrics::{Child, Family};
 use super::names;
@@ -93,9 +93,9 @@ pub struct PairHandles {
     streams: Set<IntCounter>,
     tokens: Set<IntCounter>,
     details: Set<IntCounter>,
+    rejections: Set<IntCounter>,
     durations: [Histogram; 2],
-    /// Free second sends on a stale connection.
-    pub resends: IntCounter,
+    resends: Set<IntCounter>,
     /// Calls running.
     pub in_flight: IntGauge,
 }
@@ -119,6 +119,16 @@ impl PairHandles {
     /// What exactly broke.
     pub fn detail(&self, detail: FailureDetail) -> &IntCounter {
         self.details.at(detail)
+    }
+
+    /// Free second sends, which are no attempts.
+    pub fn resends(&self, reason: ResendReason) -> &IntCounter {
+        self.resends.at(reason)
+    }
+
+    /// Times the backend was passed over.
+    pub fn rejections(&self, reason: PassedOver) -> &IntCounter {
+        self.rejections.at(reason)
     }
 
     /// Duration of attempts that succeeded, or failed.
@@ -149,8 +159,7 @@ pub struct Metrics {
     streams: Family<IntCounter>,
     first_token: Family<Histogram>,
     tokens: Family<IntCounter>,
-    /// Why backends were passed over: backend, reason.
-    pub rejections: Family<IntCounter>,
+    rejections: Family<IntCounter>,
     /// Route left, route taken, after, result.
     pub fallbacks: Family<IntCounter>,
     /// Backend.
@@ -285,8 +294,9 @@ impl Metrics {
             streams: Set::new::<StreamEnd>(|end| self.streams.child(&[route, backend, end])),
             tokens: Set::new::<TokenType>(|kind| self.tokens.child(&[route, backend, kind])),
             details: Set::new::<FailureDetail>(|detail| self.details.child(&[backend, detail])),
+            rejections: Set::new::<PassedOver>(|reason| self.rejections.child(&[backend, reason])),
             durations: [duration("success"), duration("failure")],
-            resends: self.resends.child(&[backend, "stale_connection"]),
+            resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
             in_flight: self.attempts_in_flight.child(&[backend]),
         })
     }

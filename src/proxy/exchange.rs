@@ -1,0 +1,499 @@
+//! One attempt: send, read what comes back, judge it; then either an answer that may go to the client, or a failure.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, HeaderValue};
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
+use super::classify::{self, Event};
+use super::error_fields::{ErrorFields, find_error};
+use super::failure::{ErrorAnswer, Failure, Said};
+use super::relay::{Pace, Relay, Source, Start};
+use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
+use super::trail::{AttemptResult, Entry};
+use super::unary::{self, Expected, Judgement};
+use super::upstream::{self, Answer, AnswerBody, Limits};
+use super::usage::Usage;
+use super::wanted::{api, expected};
+use super::{Proxy, Trip, WholeReply, forward, hint};
+use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
+use crate::clock::{self, Instant};
+use crate::router::{Candidate, Chosen, Plan};
+use crate::telemetry::labels::{RequestOutcome, ResendReason};
+
+/// Largest answer read to its end before it is handed on; a larger one commits there (spec/resilience.md 8.1).
+const MAX_WHOLE_BYTES: usize = 8 << 20;
+
+/// Whole of a ratio kept in 1/10 000.
+const WHOLE: u32 = 10_000;
+
+/// What an attempt brought.
+pub(super) enum Attempted {
+    /// A whole answer.
+    Whole(Box<WholeReply>),
+    /// A committed answer that is still coming.
+    Relay(StatusCode, HeaderMap, Box<Relay>),
+    /// Nothing that may go to the client.
+    Failed(Failure),
+}
+
+/// The limits of one attempt.
+#[derive(Clone, Copy)]
+struct Clocks {
+    begun: Instant,
+    connect: Instant,
+    /// Unary: the head. Stream: the first content.
+    head: Instant,
+    /// The attempt's own limit, and whether the request's deadline comes before it.
+    head_limit: Duration,
+    is_cut: bool,
+    idle: Duration,
+    deadline: Instant,
+}
+
+impl Clocks {
+    fn of(candidate: &Candidate, plan: &Plan, begun: Instant) -> Self {
+        let need = &plan.need;
+        let left = need.deadline.since(begun);
+        let share = plan.route().config.policy.attempt_time_share.min(WHOLE);
+        let shared = left.mul_f64(f64::from(share) / f64::from(WHOLE));
+        let own = candidate.head_limit(need);
+        let head_limit = own.min(shared);
+        let head = begun.plus(head_limit);
+        Self {
+            begun,
+            connect: begun.plus(candidate.timeouts.connect).min(head),
+            head,
+            head_limit,
+            is_cut: left < own && share == WHOLE,
+            idle: candidate.timeouts.idle,
+            deadline: need.deadline,
+        }
+    }
+}
+
+/// What one attempt works with.
+struct Stage<'a> {
+    plan: &'a Plan,
+    candidate: &'a Candidate,
+    clocks: Clocks,
+    streams: bool,
+    cut: &'a Arc<Notify>,
+}
+
+/// Why a body could not be read to its end.
+enum Unread {
+    TimedOut,
+    Broken(upstream::Error),
+    /// It is longer than allowed: what was read so far.
+    TooLong(VecDeque<Bytes>),
+}
+
+impl Proxy {
+    /// Makes one attempt with the permit of `chosen`.
+    pub(super) async fn attempt(&self, trip: &mut Trip<'_>, plan: &Plan, chosen: Chosen, begun: Instant) -> Attempted {
+        let candidate = chosen.candidate(plan);
+        let clocks = Clocks::of(candidate, plan, begun);
+        let mut attempt = Attempt::begin(chosen.permit, &candidate.handles, begun);
+        let stage = Stage { plan, candidate, clocks, streams: trip.wanted.streams(), cut: &self.cut };
+        let (answer, injected) = match self.send(trip, &stage, &mut attempt).await {
+            Ok(sent) => sent,
+            Err((class, said)) => return stage.fail(attempt, class, None, said),
+        };
+        let status = answer.status;
+        if !status.is_success() {
+            return stage.answered(attempt, answer).await;
+        }
+        if unary::is_type(forward::text(answer.headers(), "content-type"), "text/event-stream") {
+            return stage.events(trip, attempt, answer, injected).await;
+        }
+        if stage.streams && trip.call.operation.must_stream() {
+            return stage.no_stream(attempt, answer).await;
+        }
+        stage.whole(trip, attempt, answer).await
+    }
+
+    /// Sends the call; once more where the provider refuses the `stream_options` that we added. Says whether they went out.
+    async fn send(
+        &self,
+        trip: &Trip<'_>,
+        stage: &Stage<'_>,
+        attempt: &mut Attempt,
+    ) -> Result<(Answer, bool), (Class, Said)> {
+        let (candidate, matched) = (stage.candidate, stage.plan.matched());
+        let target = &candidate.target;
+        let operation = &trip.call.operation;
+        let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
+        let also = &self.router.table().config.defaults.forward_client_headers;
+        let headers =
+            |out: &mut HeaderMap| forward::to_provider(out, trip.call.headers, also, target.headers(), &trip.record.id);
+        let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
+        loop {
+            let (parts, injected) = trip.wanted.body_for(operation, candidate.backend.config(), target, matched);
+            let request = upstream::Request {
+                uri: &uri,
+                method: trip.call.method,
+                tls: candidate.tls.as_ref(),
+                headers: &headers,
+                body: &parts.slices,
+            };
+            let answer = self.upstream.send(&request, limits).await.map_err(|error| stage.unanswered(error))?;
+            if answer.resent {
+                attempt.resent(ResendReason::StaleConnection);
+            }
+            if !injected || !matches!(answer.status.as_u16(), 400 | 422) {
+                return Ok((answer, injected));
+            }
+            let mut answer = answer;
+            let body = read(&mut answer.body, MAX_ERROR_BODY_BYTES, &stage.clocks).await.unwrap_or_default();
+            if memchr::memmem::find(&body, b"stream_options").is_none() {
+                return Err(stage.error_answer(answer.status, answer.headers(), body));
+            }
+            target.note_usage_refused();
+            attempt.resent(ResendReason::StreamOptions);
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// Why no head came, as a class.
+    fn unanswered(&self, error: upstream::Error) -> (Class, Said) {
+        let class = match error {
+            upstream::Error::Dns => Class::Connect(ConnectPhase::Dns),
+            upstream::Error::Connect => Class::Connect(ConnectPhase::Connect),
+            upstream::Error::Tls => Class::Connect(ConnectPhase::Tls),
+            upstream::Error::ConnectTimeout => {
+                let limit = self.candidate.timeouts.connect;
+                return (Class::Timeout(TimeoutKind::Connect), Said::TooLate(limit));
+            }
+            upstream::Error::HeadTimeout => return self.too_late(),
+            upstream::Error::Reset => Class::Reset,
+            upstream::Error::Truncated => Class::Truncated,
+            upstream::Error::Malformed => Class::Malformed,
+        };
+        (class, Said::Nothing)
+    }
+
+    /// The head or the first content did not come in time: by its own limit, or because the request's time was over.
+    fn too_late(&self) -> (Class, Said) {
+        if self.clocks.is_cut {
+            return (Class::Cut, Said::Nothing);
+        }
+        let kind = if self.streams { TimeoutKind::FirstToken } else { TimeoutKind::FirstByte };
+        (Class::Timeout(kind), Said::TooLate(self.clocks.head_limit))
+    }
+
+    /// A body did not go on.
+    fn unread(&self, unread: &Unread) -> (Class, Said) {
+        match unread {
+            Unread::TimedOut if self.clocks.deadline <= clock::now() => (Class::Cut, Said::Nothing),
+            Unread::TimedOut => (Class::Timeout(TimeoutKind::Idle), Said::TooLate(self.clocks.idle)),
+            Unread::Broken(upstream::Error::Malformed) | Unread::TooLong(_) => (Class::Malformed, Said::Nothing),
+            Unread::Broken(_) => (Class::Truncated, Said::Nothing),
+        }
+    }
+
+    fn fail(&self, attempt: Attempt, class: Class, hint: Option<Duration>, said: Said) -> Attempted {
+        attempt.fail(class, hint, clock::now());
+        let backend = self.candidate.backend.id().clone();
+        Attempted::Failed(Failure { backend, class, hint, said })
+    }
+
+    fn judge(&self, event: Event<'_>) -> Class {
+        let config = self.candidate.backend.config();
+        classify::classify(event, &config.provider, &config.policy.classify)
+    }
+
+    /// An answer that is no success: its class, its hint, and itself in case it is the last word.
+    async fn answered(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
+        // What is left of a broken or endless error body says nothing that its status does not.
+        let body = read(&mut answer.body, MAX_ERROR_BODY_BYTES, &self.clocks).await.unwrap_or_default();
+        let (class, said) = self.error_answer(answer.status, answer.headers(), body);
+        let hint = self.hint_of(&said);
+        self.fail(attempt, class, hint, said)
+    }
+
+    fn error_answer(&self, status: StatusCode, headers: &HeaderMap, body: Bytes) -> (Class, Said) {
+        let status = status.as_u16();
+        let fields = find_error(&body).map(|error| error.fields).unwrap_or_default();
+        let has_hint = find_hint(status, headers, &fields).is_some();
+        let class =
+            self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model: true, has_hint }));
+        let content_type = forward::text(headers, "content-type").to_owned();
+        (class, Said::Answer(ErrorAnswer { status, headers: headers.clone(), content_type, body }))
+    }
+
+    fn hint_of(&self, said: &Said) -> Option<Duration> {
+        let Said::Answer(answer) = said else { return None };
+        let fields = find_error(&answer.body).map(|error| error.fields).unwrap_or_default();
+        find_hint(answer.status, &answer.headers, &fields)
+    }
+
+    /// An error inside a 2xx answer.
+    fn in_band(&self, attempt: Attempt, headers: &HeaderMap, fields: ErrorFields) -> Attempted {
+        let class = self.judge(Event::InBand(&fields));
+        let limited = matches!(class, Class::RateLimited | Class::QuotaExhausted);
+        let hint = if limited { find_hint(429, headers, &fields) } else { None };
+        self.fail(attempt, class, hint, Said::InBand(fields))
+    }
+
+    /// A stream was asked for and something else came: an error in disguise, or nonsense.
+    async fn no_stream(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
+        let body = match read(&mut answer.body, MAX_ERROR_BODY_BYTES, &self.clocks).await {
+            Ok(body) => body,
+            Err(unread) => {
+                let (class, said) = self.unread(&unread);
+                return self.fail(attempt, class, None, said);
+            }
+        };
+        match unary::judge_no_stream(&body) {
+            Judgement::Failed(error) => self.in_band(attempt, answer.headers(), error.fields),
+            Judgement::Good | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
+        }
+    }
+
+    /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
+    async fn whole(&self, trip: &mut Trip<'_>, attempt: Attempt, mut answer: Answer) -> Attempted {
+        let expected = expected(&trip.call.operation);
+        let content_type = forward::text(answer.headers(), "content-type").to_owned();
+        let is_json = unary::is_type(&content_type, "application/json");
+        let coding = forward::text(answer.headers(), "content-encoding").to_ascii_lowercase();
+        if !coding.is_empty() && coding != "identity" {
+            let accepted = forward::text(trip.call.headers, "accept-encoding").to_ascii_lowercase();
+            if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
+                return self.fail(attempt, Class::Malformed, None, Said::Nothing);
+            }
+            return self.raw(trip, attempt, answer).await;
+        }
+        if expected == Expected::Anything && !is_json && !unary::is_type(&content_type, "text/html") {
+            return self.raw(trip, attempt, answer).await;
+        }
+        let body = match read(&mut answer.body, MAX_WHOLE_BYTES, &self.clocks).await {
+            Ok(body) => body,
+            Err(Unread::TooLong(chunks)) => return self.commit_raw(trip, attempt, answer, chunks),
+            Err(unread) => {
+                let (class, said) = self.unread(&unread);
+                return self.fail(attempt, class, None, said);
+            }
+        };
+        match unary::judge(expected, &content_type, &body) {
+            Judgement::Good => {}
+            Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
+            Judgement::Failed(error) => return self.in_band(attempt, answer.headers(), error.fields),
+        }
+        let usage = if expected == Expected::Anything { None } else { Usage::of_body(&body) };
+        if let Some(usage) = usage {
+            attempt.usage(usage);
+            trip.record.usage = Some(usage);
+        }
+        let now = clock::now();
+        let status = answer.status;
+        self.serve(trip, status, now);
+        let mut headers = HeaderMap::new();
+        forward::to_client(&mut headers, answer.headers());
+        attempt.succeed(now);
+        let outcome = RequestOutcome::Success;
+        Attempted::Whole(Box::new(WholeReply { status, headers, body, waits: None, outcome }))
+    }
+
+    /// An answer whose bytes nobody here can read: it commits at its first byte.
+    async fn raw(&self, trip: &mut Trip<'_>, attempt: Attempt, mut answer: Answer) -> Attempted {
+        let first = within(self.clocks.begun.plus(self.clocks.head_limit), answer.body.chunk()).await;
+        match first {
+            Some(Some(Ok(chunk))) => self.commit_raw(trip, attempt, answer, VecDeque::from([chunk])),
+            Some(None) => self.commit_raw(trip, attempt, answer, VecDeque::new()),
+            Some(Some(Err(error))) => {
+                let (class, said) = self.unread(&Unread::Broken(error));
+                self.fail(attempt, class, None, said)
+            }
+            None => {
+                let (class, said) = self.too_late();
+                self.fail(attempt, class, None, said)
+            }
+        }
+    }
+
+    fn commit_raw(
+        &self,
+        trip: &mut Trip<'_>,
+        mut attempt: Attempt,
+        answer: Answer,
+        queue: VecDeque<Bytes>,
+    ) -> Attempted {
+        let now = clock::now();
+        attempt.first_content(now);
+        self.serve(trip, answer.status, now);
+        let length = forward::content_length(answer.headers()).map(|length| length as u64);
+        self.relay(trip, attempt, answer, Source::Raw, queue, false, length)
+    }
+
+    /// An event stream: nothing leaves before its first content.
+    async fn events(
+        &self,
+        trip: &mut Trip<'_>,
+        mut attempt: Attempt,
+        mut answer: Answer,
+        drop_usage_event: bool,
+    ) -> Attempted {
+        let policy = &self.plan.route().config.policy;
+        let operation = &trip.call.operation;
+        let api = api(operation);
+        let holdback = if api == super::sse::Api::Responses { policy.responses_holdback } else { policy.holdback };
+        let is_background = trip.wanted.is_background();
+        let options = Options { api, holdback, drop_usage_event, is_background };
+        let mut events = Box::new(EventStream::new(options));
+        let mut is_over = false;
+        loop {
+            for step in events.by_ref() {
+                match step {
+                    Step::Hold => {}
+                    Step::Commit { blocks, is_first_token, is_end } => {
+                        let now = clock::now();
+                        attempt.first_content(now);
+                        if is_first_token {
+                            trip.record.first_content = Some(now.since(trip.record.started()));
+                        }
+                        self.serve(trip, answer.status, now);
+                        let queue = VecDeque::from(blocks);
+                        return self.relay(trip, attempt, answer, Source::Events(events), queue, is_end, None);
+                    }
+                    Step::Fail(StreamFailure::InBand(fields)) => {
+                        return self.in_band(attempt, answer.headers(), fields);
+                    }
+                    Step::Fail(StreamFailure::Malformed) => {
+                        return self.fail(attempt, Class::Malformed, None, Said::Nothing);
+                    }
+                    Step::Fail(StreamFailure::Truncated) => {
+                        return self.fail(attempt, Class::Truncated, None, Said::Nothing);
+                    }
+                    // Only after the commit point.
+                    Step::Pass(_)
+                    | Step::Comment(_)
+                    | Step::Drop
+                    | Step::Error(..)
+                    | Step::Done(_)
+                    | Step::TooLarge => {}
+                }
+            }
+            if is_over {
+                return self.fail(attempt, Class::Truncated, None, Said::Nothing);
+            }
+            match within(self.clocks.head, answer.body.chunk()).await {
+                Some(Some(Ok(chunk))) => events.push(chunk),
+                Some(Some(Err(upstream::Error::Malformed))) => {
+                    return self.fail(attempt, Class::Malformed, None, Said::Nothing);
+                }
+                Some(Some(Err(_)) | None) => {
+                    events.close();
+                    is_over = true;
+                }
+                None => {
+                    let (class, said) = self.too_late();
+                    return self.fail(attempt, class, None, said);
+                }
+            }
+        }
+    }
+
+    /// The answer is going to be served: the trail says so.
+    fn serve(&self, trip: &mut Trip<'_>, status: StatusCode, now: Instant) {
+        trip.record.error = None;
+        trip.record.trail.push(Entry {
+            backend: self.candidate.backend.id().clone(),
+            result: AttemptResult::Served(status.as_u16()),
+            elapsed: now.since(self.clocks.begun),
+            kind: trip.kind,
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is what a relay goes on with, and there are two callers")]
+    fn relay(
+        &self,
+        trip: &Trip<'_>,
+        attempt: Attempt,
+        answer: Answer,
+        source: Source,
+        queue: VecDeque<Bytes>,
+        is_end: bool,
+        length: Option<u64>,
+    ) -> Attempted {
+        let policy = &self.plan.route().config.policy;
+        let mut headers = HeaderMap::new();
+        forward::to_client(&mut headers, answer.headers());
+        let status = answer.status;
+        let (total, keepalive) = match &source {
+            Source::Events(_) => (clock::now().plus(policy.stream_total), policy.keepalive),
+            Source::Raw => (self.clocks.deadline, None),
+        };
+        if let Source::Events(_) = &source {
+            // Proxies on the way must not gather events.
+            headers.insert(
+                actix_web::http::header::HeaderName::from_static("x-accel-buffering"),
+                HeaderValue::from_static("no"),
+            );
+        }
+        let relay = Relay::new(Start {
+            upstream: answer.body,
+            source,
+            queue,
+            is_end,
+            length,
+            api: api(&trip.call.operation),
+            attempt,
+            backend: Arc::clone(self.candidate.backend.config()),
+            expose_backend: policy.expose_backends,
+            pace: Pace { idle: self.clocks.idle, total, keepalive },
+            cut: Box::pin(Arc::clone(self.cut).notified_owned()),
+        });
+        Attempted::Relay(status, headers, Box::new(relay))
+    }
+}
+
+/// Waits no longer than `at`. The timer is only made where the future is not ready at once.
+async fn within<F: Future>(at: Instant, future: F) -> Option<F::Output> {
+    tokio::time::timeout_at(clock::to_tokio(at), future).await.ok()
+}
+
+/// Reads a body to its end: at most `most` bytes, each gap at most the idle limit, all of it before the deadline. One that
+/// came in one piece is not copied.
+async fn read(body: &mut AnswerBody, most: usize, clocks: &Clocks) -> Result<Bytes, Unread> {
+    let mut chunks: VecDeque<Bytes> = VecDeque::new();
+    let mut length = 0;
+    loop {
+        let until = clock::now().plus(clocks.idle).min(clocks.deadline);
+        match within(until, body.chunk()).await {
+            Some(Some(Ok(chunk))) => {
+                length += chunk.len();
+                chunks.push_back(chunk);
+                if most < length {
+                    return Err(Unread::TooLong(chunks));
+                }
+            }
+            Some(None) => break,
+            Some(Some(Err(error))) => return Err(Unread::Broken(error)),
+            None => return Err(Unread::TimedOut),
+        }
+    }
+    if chunks.len() < 2 {
+        return Ok(chunks.pop_front().unwrap_or_default());
+    }
+    let mut joined = BytesMut::with_capacity(length);
+    for chunk in chunks {
+        joined.extend_from_slice(&chunk);
+    }
+    Ok(joined.freeze())
+}
+
+/// The provider's own wait, on the statuses that may name one.
+fn find_hint(status: u16, headers: &HeaderMap, fields: &ErrorFields) -> Option<Duration> {
+    if !matches!(status, 429 | 503 | 529) {
+        return None;
+    }
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    hint::find(&header, fields, clock::unix_now()).map(|hint| hint.wait)
+}

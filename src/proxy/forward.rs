@@ -1,0 +1,213 @@
+//! Which headers pass the gateway, in either direction (spec/wire.md 1.6).
+
+use actix_web::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
+
+/// What a provider is told about us.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("breakwater/", env!("CARGO_PKG_VERSION")));
+
+/// Compressed answers could not be looked into.
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Correlates our request with the provider's log.
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+
+/// Client headers that reach a provider.
+const FORWARDED: [HeaderName; 9] = [
+    CONTENT_TYPE,
+    ACCEPT,
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("idempotency-key"),
+    CLIENT_REQUEST_ID,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+];
+
+/// Never forwarded, whatever `defaults.forward_client_headers` says: credentials, and what belongs to one connection.
+const NEVER_FORWARDED: [&str; 16] = [
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "cookie",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "forwarded",
+    "via",
+    "host",
+    "content-length",
+    "accept-encoding",
+    "expect",
+];
+
+/// Prefixes of the same kind.
+const NEVER_FORWARDED_PREFIXES: [&str; 5] = ["proxy-", "x-forwarded-", "x-stainless-", "x-breakwater-", "x-litellm-"];
+
+/// Provider headers that a client never sees.
+const NOT_RELAYED: [&str; 13] = [
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "set-cookie",
+    "alt-svc",
+    "server",
+    "date",
+    "strict-transport-security",
+    "content-length",
+    "proxy-authenticate",
+];
+
+/// Prefixes of the same kind: nobody but us says what ours say.
+const NOT_RELAYED_PREFIXES: [&str; 4] = ["access-control-", "proxy-", "x-breakwater-", "x-litellm-"];
+
+/// Fills in the headers of an upstream call. `own` (host, credential, extra headers) replaces what a client sent.
+pub fn to_provider(
+    out: &mut HeaderMap,
+    client: &HeaderMap,
+    also: &[String],
+    own: &[(HeaderName, HeaderValue)],
+    request_id: &str,
+) {
+    for name in &FORWARDED {
+        if let Some(value) = client.get(name) {
+            out.insert(name.clone(), value.clone());
+        }
+    }
+    if !also.is_empty() {
+        for (name, value) in client.iter().filter(|(name, _)| is_asked_for(name.as_str(), also)) {
+            out.append(name.clone(), value.clone());
+        }
+    }
+    out.insert(USER_AGENT, AGENT);
+    out.insert(ACCEPT_ENCODING, IDENTITY);
+    if !out.contains_key(&CLIENT_REQUEST_ID)
+        && let Ok(value) = HeaderValue::from_str(request_id)
+    {
+        out.insert(CLIENT_REQUEST_ID, value);
+    }
+    for (name, value) in own {
+        out.insert(name.clone(), value.clone());
+    }
+}
+
+fn is_asked_for(name: &str, also: &[String]) -> bool {
+    let is_barred = NEVER_FORWARDED.contains(&name)
+        || NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || FORWARDED.iter().any(|known| known == name);
+    let is_covered = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => name == pattern,
+    };
+    !is_barred && also.iter().any(is_covered)
+}
+
+/// Copies a provider's headers that a client may see.
+pub fn to_client(out: &mut HeaderMap, provider: &HeaderMap) {
+    let named: Vec<String> = provider
+        .get(CONNECTION)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()).collect())
+        .unwrap_or_default();
+    for (name, value) in provider {
+        let text = name.as_str();
+        let is_barred = NOT_RELAYED.contains(&text)
+            || NOT_RELAYED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+            || named.iter().any(|hop| hop == text);
+        if !is_barred {
+            out.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// A header's text, empty if it is missing or no text.
+pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// The `content-length` a provider named.
+pub fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).fold(
+            HeaderMap::new(),
+            |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            },
+        )
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<String> {
+        let mut names: Vec<String> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_clients_credentials_never_reach_a_provider() {
+        let client = map(&[
+            ("authorization", "Bearer client"),
+            ("api-key", "client"),
+            ("x-api-key", "client"),
+            ("cookie", "a=b"),
+            ("x-stainless-retry-count", "1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("content-type", "application/json"),
+            ("openai-beta", "x"),
+            ("x-team", "blue"),
+            ("x-other", "1"),
+        ]);
+        let own = [(HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer ours"))];
+        let mut out = HeaderMap::new();
+        to_provider(&mut out, &client, &["x-*".to_owned()], &own, "id-1");
+        let expected = [
+            "accept-encoding",
+            "authorization",
+            "content-type",
+            "openai-beta",
+            "user-agent",
+            "x-client-request-id",
+            "x-other",
+            "x-team",
+        ];
+        assert_eq!(names(&out), expected);
+        assert_eq!(text(&out, "authorization"), "Bearer ours");
+        assert_eq!(text(&out, "x-client-request-id"), "id-1");
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_or_to_us_is_not_relayed() {
+        let provider = map(&[
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+            ("server", "cloudflare"),
+            ("x-breakwater-backend", "forged"),
+            ("access-control-allow-origin", "*"),
+            ("content-length", "5"),
+            ("x-request-id", "req_1"),
+            ("x-ratelimit-remaining-requests", "7"),
+            ("content-type", "application/json"),
+        ]);
+        let mut out = HeaderMap::new();
+        to_client(&mut out, &provider);
+        assert_eq!(names(&out), ["content-type", "x-ratelimit-remaining-requests", "x-request-id"]);
+        assert_eq!(content_length(&provider), Some(5));
+    }
+}

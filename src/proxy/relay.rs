@@ -1,0 +1,487 @@
+//! The body of an answer on its way to the client: it carries the attempt's permit and the request's record, and settles
+//! both at its end, at an error, or by `Drop` when the client leaves.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::Bytes;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Sleep;
+
+use super::attempt::Attempt;
+use super::classify::{self, Event};
+use super::record::Record;
+use super::sse::dialect::ErrorWords;
+use super::sse::{Api, End, EventStream, Step, error_event};
+use super::upstream::{self, AnswerBody};
+use crate::backend::outcome::{Class, TimeoutKind};
+use crate::clock::{self, Instant};
+use crate::config::Backend;
+use crate::error::ErrorType;
+use crate::telemetry::PairHandles;
+use crate::telemetry::labels::{RequestOutcome, StreamEnd};
+
+/// How long the rest of a finished answer may take to arrive before its connection is given up.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// What a waiting client sees while an upstream says nothing (spec/wire.md 4.4).
+const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// The body ended before its end: the connection is closed without a last chunk.
+#[derive(Debug)]
+pub struct Aborted;
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer was cut short")
+    }
+}
+
+impl std::error::Error for Aborted {}
+
+/// What an upstream's bytes are.
+pub enum Source {
+    /// Events, looked at one by one.
+    Events(Box<EventStream>),
+    /// Anything else, passed as it comes.
+    Raw,
+}
+
+/// The time limits of a running answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Longest gap between bytes or data events.
+    pub idle: Duration,
+    /// When the whole answer must be over.
+    pub total: Instant,
+    /// Gap after which a comment is sent; none: never.
+    pub keepalive: Option<Duration>,
+}
+
+/// What a relay needs of the attempt that it continues.
+pub struct Start {
+    /// The rest of the answer.
+    pub upstream: AnswerBody,
+    /// How to read it.
+    pub source: Source,
+    /// What is to leave first.
+    pub queue: VecDeque<Bytes>,
+    /// Whether the queue is already all of it.
+    pub is_end: bool,
+    /// Length of the whole body, where the provider named it and it is not changed.
+    pub length: Option<u64>,
+    /// Whose stream it is.
+    pub api: Api,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The backend's configuration, for judging an error inside the stream.
+    pub backend: Arc<Backend>,
+    /// Whether messages name the backend.
+    pub expose_backend: bool,
+    /// The time limits.
+    pub pace: Pace,
+    /// Woken when the drain limit is over.
+    pub cut: Pin<Box<OwnedNotified>>,
+}
+
+/// Where a relay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Flowing,
+    /// All was said: what is queued, then the end.
+    Finished,
+    /// What is queued, then the connection is closed.
+    Aborting,
+    /// What was queued has been handed over; it needs a turn to be flushed.
+    Flushing,
+}
+
+/// A committed answer.
+pub struct Relay {
+    upstream: Option<AnswerBody>,
+    source: Source,
+    queue: VecDeque<Bytes>,
+    stage: Stage,
+    length: Option<u64>,
+    api: Api,
+    attempt: Option<Attempt>,
+    handles: Arc<PairHandles>,
+    backend: Arc<Backend>,
+    expose_backend: bool,
+    end: Option<StreamEnd>,
+    record: Option<Record>,
+    pace: Pace,
+    idle_at: Instant,
+    comment_at: Instant,
+    timer: Pin<Box<Sleep>>,
+    cut: Pin<Box<OwnedNotified>>,
+}
+
+impl Relay {
+    /// Goes on with an attempt whose answer has committed.
+    pub fn new(start: Start) -> Self {
+        let now = clock::now();
+        let idle_at = now.plus(start.pace.idle);
+        let comment_at = start.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
+        let first = idle_at.min(comment_at).min(start.pace.total);
+        let mut relay = Self {
+            upstream: Some(start.upstream),
+            source: start.source,
+            queue: start.queue,
+            stage: Stage::Flowing,
+            length: start.length,
+            api: start.api,
+            handles: Arc::clone(start.attempt.handles()),
+            attempt: Some(start.attempt),
+            backend: start.backend,
+            expose_backend: start.expose_backend,
+            end: None,
+            record: None,
+            pace: start.pace,
+            idle_at,
+            comment_at,
+            timer: Box::pin(tokio::time::sleep_until(clock::to_tokio(first))),
+            cut: start.cut,
+        };
+        if start.is_end {
+            relay.succeed(StreamEnd::Completed);
+        }
+        relay
+    }
+
+    /// Takes over the request's record, which now ends with the body.
+    pub fn attach(&mut self, record: Record) {
+        self.record = Some(record);
+        // The whole answer may have come with its first content.
+        if self.stage == Stage::Finished {
+            self.book_usage();
+            self.say(RequestOutcome::Success);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        loop {
+            if let Some(bytes) = self.queue.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            match self.stage {
+                Stage::Flowing => {}
+                Stage::Finished => {
+                    self.let_go(cx);
+                    self.record = None;
+                    return Poll::Ready(None);
+                }
+                Stage::Aborting => {
+                    // actix drops what it has not flushed when a body yields an error: give it this turn.
+                    self.stage = Stage::Flushing;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Stage::Flushing => {
+                    self.record = None;
+                    return Poll::Ready(Some(Err(Aborted)));
+                }
+            }
+            if self.take_step() {
+                continue;
+            }
+            let Some(upstream) = &mut self.upstream else { return Poll::Ready(Some(Err(Aborted))) };
+            match upstream.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) => self.arrived(chunk),
+                Poll::Ready(Some(Err(error))) => self.ended(Some(error)),
+                Poll::Ready(None) => self.ended(None),
+                Poll::Pending if self.poll_limits(cx) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes the next step of the events that have arrived. False if there is none.
+    fn take_step(&mut self) -> bool {
+        let Source::Events(events) = &mut self.source else { return false };
+        let Some(step) = events.next() else { return false };
+        match step {
+            Step::Pass(bytes) => {
+                self.alive();
+                self.queue.push_back(bytes);
+            }
+            Step::Comment(bytes) => self.queue.push_back(bytes),
+            Step::Drop => self.alive(),
+            Step::Done(bytes) => {
+                let end = if events.done_without_finish() && self.api == Api::Chat {
+                    StreamEnd::DoneWithoutFinish
+                } else {
+                    StreamEnd::Completed
+                };
+                self.queue.push_back(bytes);
+                self.succeed(end);
+            }
+            Step::Error(bytes, fields) => {
+                let class =
+                    classify::classify(Event::InBand(&fields), &self.backend.provider, &self.backend.policy.classify);
+                self.queue.push_back(bytes);
+                self.fail(class, StreamEnd::UpstreamError, "upstream_error");
+            }
+            Step::TooLarge => {
+                let message = "an event was too large";
+                self.break_off(Class::Malformed, StreamEnd::Truncated, "stream_event_too_large", message);
+            }
+            // Only before the commit point, which lies behind us.
+            Step::Hold | Step::Commit { .. } | Step::Fail(_) => {}
+        }
+        true
+    }
+
+    fn arrived(&mut self, chunk: Bytes) {
+        match &mut self.source {
+            Source::Events(events) => events.push(chunk),
+            Source::Raw => {
+                self.queue.push_back(chunk);
+                self.alive();
+            }
+        }
+        if self.pace.total <= clock::now() {
+            self.overrun();
+        }
+    }
+
+    /// Data has come: the gaps begin anew. The timer notices when it fires.
+    fn alive(&mut self) {
+        let now = clock::now();
+        self.idle_at = now.plus(self.pace.idle);
+        self.comment_at = self.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
+    }
+
+    /// The upstream has ended, cleanly or not.
+    fn ended(&mut self, error: Option<upstream::Error>) {
+        self.upstream = None;
+        let end = match &mut self.source {
+            Source::Raw if error.is_none() => return self.succeed(StreamEnd::Completed),
+            Source::Raw => End::Truncated,
+            Source::Events(events) => {
+                events.close();
+                while self.take_step() {}
+                if self.stage != Stage::Flowing {
+                    return;
+                }
+                let Source::Events(events) = &self.source else { return };
+                events.end()
+            }
+        };
+        match end {
+            End::Complete => self.succeed(StreamEnd::Completed),
+            End::NeedsDone(bytes) => {
+                self.queue.push_back(bytes);
+                self.succeed(StreamEnd::Completed);
+            }
+            End::AfterError => self.stage = Stage::Aborting,
+            End::Truncated => {
+                let events = if let Source::Events(events) = &self.source { events.events() } else { 0 };
+                let (class, code) = match error {
+                    Some(upstream::Error::Malformed) => (Class::Malformed, "stream_malformed"),
+                    Some(_) | None => (Class::Truncated, "stream_interrupted"),
+                };
+                self.break_off(class, StreamEnd::Truncated, code, &format!("stream ended early after {events} events"));
+            }
+        }
+    }
+
+    /// Looks at the drain signal and the timer. True if something is to be done.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            self.cut_off();
+            return true;
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = clock::now();
+            if self.pace.total <= now {
+                self.overrun();
+                return true;
+            }
+            if self.idle_at <= now {
+                let message = format!("no data within {} s", self.pace.idle.as_secs_f64());
+                let class = Class::Timeout(TimeoutKind::Idle);
+                self.break_off(class, StreamEnd::IdleTimeout, "stream_idle_timeout", &message);
+                return true;
+            }
+            if self.comment_at <= now {
+                self.comment_at = self.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
+                if let Source::Events(events) = &self.source
+                    && events.may_comment()
+                {
+                    self.queue.push_back(KEEPALIVE);
+                }
+            }
+            let next = self.idle_at.min(self.comment_at).min(self.pace.total);
+            self.timer.as_mut().reset(clock::to_tokio(next));
+            if !self.queue.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The whole answer has gone by.
+    fn succeed(&mut self, end: StreamEnd) {
+        self.stage = Stage::Finished;
+        self.end = Some(end);
+        self.book_usage();
+        if let Some(attempt) = self.attempt.take() {
+            attempt.succeed(clock::now());
+        }
+        self.say(RequestOutcome::Success);
+    }
+
+    /// The backend broke the stream; its own words are already queued.
+    fn fail(&mut self, class: Class, end: StreamEnd, code: &'static str) {
+        self.stage = Stage::Aborting;
+        self.upstream = None;
+        self.end = Some(end);
+        self.book_usage();
+        if let Some(attempt) = self.attempt.take() {
+            attempt.fail(class, None, clock::now());
+        }
+        self.note_error(class.error_type().unwrap_or(ErrorType::ServiceUnavailable), code);
+        self.say(RequestOutcome::StreamError);
+    }
+
+    /// The backend broke the stream: one event tells the client, then the connection is closed.
+    fn break_off(&mut self, class: Class, end: StreamEnd, code: &'static str, what: &str) {
+        let kind = class.error_type().unwrap_or(ErrorType::ServiceUnavailable);
+        self.tell(kind, code, what);
+        self.fail(class, end, code);
+    }
+
+    /// The stream's own time is over, which is nobody's fault.
+    fn overrun(&mut self) {
+        self.tell(ErrorType::Timeout, "total_timeout", "the stream's time was over");
+        self.stage = Stage::Aborting;
+        self.upstream = None;
+        self.end = Some(StreamEnd::TotalTimeout);
+        self.book_usage();
+        if let Some(attempt) = self.attempt.take() {
+            attempt.end_unblamed(Class::Timeout(TimeoutKind::Total), clock::now());
+        }
+        self.note_error(ErrorType::Timeout, "total_timeout");
+        self.say(RequestOutcome::StreamError);
+    }
+
+    /// The drain limit is over.
+    fn cut_off(&mut self) {
+        self.tell(ErrorType::ServiceUnavailable, "gateway_draining", "the gateway is shutting down");
+        self.stage = Stage::Aborting;
+        self.upstream = None;
+        self.end = Some(StreamEnd::Shutdown);
+        self.book_usage();
+        self.attempt = None;
+        self.note_error(ErrorType::ServiceUnavailable, "gateway_draining");
+        self.say(RequestOutcome::Shutdown);
+    }
+
+    fn tell(&mut self, kind: ErrorType, code: &str, what: &str) {
+        let Source::Events(events) = &self.source else { return };
+        let who = if self.expose_backend { self.backend.id.as_str() } else { "the backend" };
+        let message = format!("{who}: {what}");
+        let words = ErrorWords { message: &message, kind: kind.name(), code };
+        self.queue.push_back(error_event(self.api, words, events.next_sequence()));
+    }
+
+    fn note_error(&mut self, kind: ErrorType, code: &'static str) {
+        if let Some(record) = &mut self.record {
+            record.error = Some((kind, code));
+        }
+    }
+
+    fn say(&mut self, outcome: RequestOutcome) {
+        if let Some(record) = &mut self.record {
+            record.end(outcome);
+        }
+    }
+
+    fn book_usage(&mut self) {
+        let Source::Events(events) = &self.source else { return };
+        let Some(usage) = events.usage() else { return };
+        if let Some(attempt) = &self.attempt {
+            attempt.usage(usage);
+        }
+        if let Some(record) = &mut self.record {
+            record.usage = Some(usage);
+        }
+    }
+
+    /// Reads what little may be left of a finished answer, so that its connection can be used again.
+    fn let_go(&mut self, cx: &mut Context<'_>) {
+        let Some(mut upstream) = self.upstream.take() else { return };
+        match upstream.poll_chunk(cx) {
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {
+                actix_rt::spawn(async move {
+                    let rest = async { while let Some(Ok(_)) = upstream.chunk().await {} };
+                    let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
+                });
+            }
+            Poll::Ready(Some(Err(_)) | None) => {}
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.attempt.is_some() {
+            self.book_usage();
+        }
+        if let Source::Events(_) = self.source {
+            let panicking = std::thread::panicking();
+            let unset = if panicking { StreamEnd::InternalError } else { StreamEnd::ClientClosed };
+            self.handles.streams(self.end.unwrap_or(unset)).inc();
+        }
+    }
+}
+
+/// The body of any answer.
+pub enum ReplyBody {
+    /// All of it is here; the record is closed when it has been handed over.
+    Whole(Option<Bytes>, Option<Record>),
+    /// It is still coming.
+    Relay(Box<Relay>),
+}
+
+impl ReplyBody {
+    /// A whole body. An empty one is handed over by itself.
+    pub fn whole(bytes: Bytes, mut record: Record, outcome: RequestOutcome) -> Self {
+        if bytes.is_empty() {
+            record.end(outcome);
+            return Self::Whole(None, None);
+        }
+        record.will_end(outcome);
+        Self::Whole(Some(bytes), Some(record))
+    }
+}
+
+impl MessageBody for ReplyBody {
+    type Error = Aborted;
+
+    fn size(&self) -> BodySize {
+        match self {
+            Self::Whole(None, _) => BodySize::Sized(0),
+            Self::Whole(Some(bytes), _) => BodySize::Sized(bytes.len() as u64),
+            Self::Relay(relay) => relay.length.map_or(BodySize::Stream, BodySize::Sized),
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        match self.get_mut() {
+            Self::Whole(bytes, record) => {
+                if let Some(mut record) = record.take() {
+                    record.handed_over();
+                }
+                Poll::Ready(bytes.take().map(Ok))
+            }
+            Self::Relay(relay) => relay.poll(cx),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `/v1/…`, the same without `/v1`, and the Azure-style paths → proxy.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::error::{ErrorAnswer, say_waits};
+use super::headers;
+use super::worker::Worker;
+use crate::clock;
+use crate::error::{ErrorType, Fault};
+use crate::proxy::ending::{Waits, Words};
+use crate::proxy::operation::{Group, Operation};
+use crate::proxy::record::Record;
+use crate::proxy::relay::ReplyBody;
+use crate::proxy::{Call, Reply, WholeReply, draining, forward};
+use crate::telemetry::labels::{AuthFailure, Label as _, RequestOutcome};
+
+/// Longest gap while a request's body arrives (spec/wire.md 1.3).
+const BODY_GAP: Duration = Duration::from_secs(30);
+
+/// Room made for a body of unknown length at first.
+const FIRST_ROOM: usize = 64 << 10;
+
+/// Serves one request that is no health check and no scrape.
+pub(super) async fn serve(request: &HttpRequest, payload: &mut Payload, worker: &Rc<Worker>) -> HttpResponse<BoxBody> {
+    let id = headers::request_id(request.headers());
+    let mut record = Record::new(id, clock::now(), &worker.shared.unrouted, worker.log(), worker.begin());
+    record.is_client_retry = headers::is_client_retry(request.headers());
+    let reply = walk(request, payload, worker, &mut record).await;
+    respond(worker, record, reply, request)
+}
+
+/// Everything up to the answer.
+async fn walk(request: &HttpRequest, payload: &mut Payload, worker: &Rc<Worker>, record: &mut Record) -> Reply {
+    let table = worker.table();
+    let config = &table.config;
+    let operation = match Operation::of(request.method().as_str(), request.path()) {
+        Ok(operation) => operation,
+        Err(fault) => return Reply::Fault(fault),
+    };
+    record.endpoint = operation.endpoint;
+    if worker.shared.is_cut() {
+        return draining(RequestOutcome::Rejected);
+    }
+    if config.server.max_in_flight.is_some_and(|most| most.get() < worker.shared.live()) {
+        return overloaded();
+    }
+    let keys = worker.keys(&table);
+    let key = match keys.check(request.headers()) {
+        Ok(key) => key,
+        Err(fault) => return Reply::Fault(fault),
+    };
+    if operation.group == Group::Models {
+        return super::status::models(&table, &operation, key, worker.shared.started_at);
+    }
+    let body = match read_body(payload, request.headers(), config.server.max_request_bytes).await {
+        Ok(body) => body,
+        Err(fault) => return Reply::Fault(fault),
+    };
+    record.request_bytes = body.len();
+    let call = Call { method: request.method(), operation, headers: request.headers(), body, key };
+    worker.proxy.serve(record, &call).await
+}
+
+fn overloaded() -> Reply {
+    let words = Words {
+        status: 503,
+        kind: "service_unavailable_error",
+        code: "gateway_overloaded",
+        message: "the gateway has as many requests in flight as it is allowed".to_owned(),
+    };
+    let waits = Waits { retry_after: Some(Duration::from_secs(1)), should_not_retry: false };
+    Reply::Own(words, waits, RequestOutcome::Rejected)
+}
+
+/// Reads a body of at most `most` bytes. One that came in one piece is not copied.
+async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: usize) -> Result<Bytes, Fault> {
+    let declared = forward::content_length(headers);
+    if declared.is_some_and(|length| most < length) {
+        return Err(Fault::TooLarge(most));
+    }
+    let Some(first) = next_piece(payload).await? else { return Ok(Bytes::new()) };
+    if most < first.len() {
+        return Err(Fault::TooLarge(most));
+    }
+    let Some(second) = next_piece(payload).await? else { return Ok(first) };
+    let mut body = BytesMut::with_capacity(declared.unwrap_or(FIRST_ROOM).max(first.len() + second.len()));
+    body.extend_from_slice(&first);
+    body.extend_from_slice(&second);
+    while let Some(piece) = next_piece(payload).await? {
+        if most < body.len() + piece.len() {
+            return Err(Fault::TooLarge(most));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+async fn next_piece(payload: &mut Payload) -> Result<Option<Bytes>, Fault> {
+    match tokio::time::timeout(BODY_GAP, payload.next()).await {
+        Err(_) => Err(Fault::BodyTimeout(BODY_GAP)),
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(piece))) => Ok(Some(piece)),
+        Ok(Some(Err(PayloadError::Overflow))) => Err(Fault::TooLarge(0)),
+        Ok(Some(Err(_))) => Err(Fault::ClientGone),
+    }
+}
+
+/// Turns a reply into the answer, with the headers that say who served.
+fn respond(worker: &Worker, mut record: Record, reply: Reply, request: &HttpRequest) -> HttpResponse<BoxBody> {
+    let table = worker.table();
+    let shape = table.config.server.response_headers;
+    let mut closes = worker.shared.is_draining();
+    let (status, mut headers, body) = match reply {
+        Reply::Whole(WholeReply { status, mut headers, body, waits, outcome }) => {
+            if let Some(waits) = waits {
+                say_waits(&mut headers, waits);
+            }
+            (status, headers, Rest::Whole(body, outcome))
+        }
+        Reply::Relay(status, headers, relay) => (status, headers, Rest::Relay(relay)),
+        Reply::Fault(fault) => {
+            count_auth_failure(worker, &fault);
+            let answer = ErrorAnswer::of_fault(&fault);
+            closes |= answer.closes;
+            record.error = Some((ErrorType::BadRequest, answer.code));
+            let outcome =
+                if fault == Fault::ClientGone { RequestOutcome::ClientClosed } else { RequestOutcome::Rejected };
+            own(&record, answer, outcome)
+        }
+        Reply::Own(words, waits, outcome) => {
+            closes |= words.code == "gateway_draining";
+            own(&record, ErrorAnswer::of_words(&words, waits), outcome)
+        }
+    };
+    let overhead = record.head(status.as_u16(), clock::now());
+    headers::stamp(&mut headers, &record, overhead, shape);
+    let body = match body {
+        Rest::Whole(bytes, outcome) => ReplyBody::whole(bytes, record, outcome),
+        Rest::Relay(mut relay) => {
+            relay.attach(record);
+            ReplyBody::Relay(relay)
+        }
+    };
+    let mut response = HttpResponse::with_body(status, body);
+    *response.headers_mut() = headers;
+    if closes && request.version() < actix_web::http::Version::HTTP_2 {
+        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+    response.map_into_boxed_body()
+}
+
+/// What a body is made of once the headers are known.
+enum Rest {
+    Whole(Bytes, RequestOutcome),
+    Relay(Box<crate::proxy::relay::Relay>),
+}
+
+fn own(record: &Record, answer: ErrorAnswer, outcome: RequestOutcome) -> (StatusCode, HeaderMap, Rest) {
+    let mut headers = answer.headers;
+    if let Ok(id) = HeaderValue::from_str(&record.id) {
+        headers.insert(headers::X_REQUEST_ID, id);
+    }
+    (answer.status, headers, Rest::Whole(answer.body, outcome))
+}
+
+fn count_auth_failure(worker: &Worker, fault: &Fault) {
+    let failure = match fault {
+        Fault::MissingKey => AuthFailure::Missing,
+        Fault::InvalidKey => AuthFailure::Invalid,
+        Fault::RouteNotAllowed(_) => AuthFailure::RouteNotAllowed,
+        Fault::InvalidJson { .. }
+        | Fault::InvalidMultipart(_)
+        | Fault::MissingModel
+        | Fault::InvalidModel
+        | Fault::UnknownModel(_)
+        | Fault::UnknownHeader { .. }
+        | Fault::UnknownUrl(_)
+        | Fault::Unsupported(_)
+        | Fault::MethodNotAllowed(_)
+        | Fault::BodyTimeout(_)
+        | Fault::TooLarge(_)
+        | Fault::ContentEncoding(_)
+        | Fault::ClientGone => return,
+    };
+    worker.shared.metrics.auth_failures.child(&[failure.name()]).inc();
+}
+
+/// A JSON answer of our own, made at once.
+pub(super) fn json_reply(status: StatusCode, body: &serde_json::Value) -> Reply {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let body = Bytes::from(body.to_string());
+    Reply::Whole(WholeReply { status, headers, body, waits: None, outcome: RequestOutcome::Success })
+}

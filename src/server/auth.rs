@@ -1,0 +1,66 @@
+//! Client keys: one look-up by digest however many there are, then one constant-time equality (spec/wire.md 1.7).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_web::http::header::HeaderMap;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::config::{ClientKey, Config};
+use crate::error::Fault;
+
+/// Headers that may carry a key after `authorization`, in this order.
+const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
+
+/// The keys of one configuration.
+pub(super) struct Keys {
+    config: Arc<Config>,
+    by_digest: HashMap<[u8; 32], usize>,
+}
+
+impl Keys {
+    /// Indexes the keys of a configuration.
+    pub(super) fn of(config: &Arc<Config>) -> Self {
+        let keys = config.auth.keys.iter().enumerate();
+        let by_digest = keys.map(|(index, key)| (digest(key.key.expose()), index)).collect();
+        Self { config: Arc::clone(config), by_digest }
+    }
+
+    /// Whether they are those of `config`.
+    pub(super) fn is_of(&self, config: &Arc<Config>) -> bool {
+        Arc::ptr_eq(&self.config, config)
+    }
+
+    /// The key that a request brings; none where no keys are configured.
+    ///
+    /// # Errors
+    /// [`Fault::MissingKey`] or [`Fault::InvalidKey`].
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<Option<&ClientKey>, Fault> {
+        if self.config.auth.keys.is_empty() {
+            return Ok(None);
+        }
+        let brought = self.brought(headers).ok_or(Fault::MissingKey)?;
+        let brought = digest(brought);
+        let known = self.by_digest.get(&brought).and_then(|index| self.config.auth.keys.get(*index));
+        let known = known.ok_or(Fault::InvalidKey)?;
+        let is_equal = bool::from(digest(known.key.expose()).ct_eq(&brought));
+        if is_equal { Ok(Some(known)) } else { Err(Fault::InvalidKey) }
+    }
+
+    /// The first key that is not empty.
+    fn brought<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let bearer = value("authorization").and_then(|text| {
+            let (scheme, key) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        let own = self.config.auth.header_names.iter().map(String::as_str);
+        let others = KEY_HEADERS.into_iter().chain(own).map(value);
+        std::iter::once(bearer).chain(others).flatten().find(|key| !key.is_empty())
+    }
+}
+
+fn digest(key: &str) -> [u8; 32] {
+    Sha256::digest(key.as_bytes()).into()
+}

@@ -1,0 +1,130 @@
+//! `x-breakwater-*` and their `x-litellm-*` aliases: the only place (spec/wire.md 1.6).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::ResponseHeaders;
+use crate::proxy::record::Record;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-breakwater-request-id");
+const ROUTE: HeaderName = HeaderName::from_static("x-breakwater-route");
+const BACKEND: HeaderName = HeaderName::from_static("x-breakwater-backend");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-breakwater-attempts");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-breakwater-overhead-ms");
+const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
+const MODEL_GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group");
+const MODEL_ID: HeaderName = HeaderName::from_static("x-litellm-model-id");
+const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallbacks");
+const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");
+
+/// The provider's own id on answers; ours on errors that we made.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that a client may choose.
+const MAX_ID: usize = 128;
+
+/// What is not known.
+const UNKNOWN: HeaderValue = HeaderValue::from_static("-");
+
+/// The id of a request: the client's own where it is a plain word, else a new one that sorts by time.
+pub(super) fn request_id(headers: &HeaderMap) -> std::sync::Arc<str> {
+    let chosen = ["x-request-id", "x-litellm-call-id"].iter().find_map(|name| {
+        let value = headers.get(*name)?.to_str().ok()?;
+        let is_plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        (is_plain && (1..=MAX_ID).contains(&value.len())).then_some(value)
+    });
+    chosen.map_or_else(fresh_id, std::sync::Arc::from)
+}
+
+/// A UUID of version 7 out of our own clock and generator.
+fn fresh_id() -> std::sync::Arc<str> {
+    let millis = crate::clock::unix_now().as_millis() as u64;
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    std::sync::Arc::from(&*id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
+}
+
+/// Says who served, and what it took.
+pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, shape: ResponseHeaders) {
+    let id = HeaderValue::from_str(&record.id).unwrap_or(UNKNOWN);
+    match shape {
+        ResponseHeaders::None => return,
+        ResponseHeaders::Minimal => {
+            out.insert(REQUEST_ID, id);
+            return;
+        }
+        ResponseHeaders::Full => {}
+    }
+    out.insert(CALL_ID, id.clone());
+    out.insert(REQUEST_ID, id);
+    let route = record.route.as_ref().map(|route| route.shown.clone());
+    set(out, ROUTE, Some(MODEL_GROUP), route);
+    set(out, BACKEND, Some(MODEL_ID), record.shown_backend.clone());
+    let trail = &record.trail;
+    let is_shown = record.shown_backend.is_some() && !trail.entries().is_empty();
+    let attempts = is_shown.then(|| HeaderValue::try_from(trail.header()).ok()).flatten();
+    set(out, ATTEMPTS, None, attempts);
+    if !trail.entries().is_empty() {
+        out.insert(FALLBACKS, HeaderValue::from(trail.attempted_fallbacks()));
+        out.insert(RETRIES, HeaderValue::from(trail.attempted_retries()));
+    }
+    let mut text = String::with_capacity(16);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{:.3}", overhead.as_secs_f64() * 1_000.0);
+    out.insert(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
+}
+
+fn set(out: &mut HeaderMap, name: HeaderName, alias: Option<HeaderName>, value: Option<HeaderValue>) {
+    match (value, alias) {
+        (Some(value), Some(alias)) => {
+            out.insert(alias, value.clone());
+            out.insert(name, value);
+        }
+        (Some(value), None) => {
+            out.insert(name, value);
+        }
+        (None, _) => {
+            out.insert(name, UNKNOWN);
+        }
+    }
+}
+
+/// The request id alone, for health and metrics.
+pub(super) fn stamp_id(out: &mut HeaderMap, id: &str) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        out.insert(REQUEST_ID, value);
+    }
+}
+
+/// Whether a client says that this is its own second try of a request.
+pub(super) fn is_client_retry(headers: &HeaderMap) -> bool {
+    let count = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    count.is_some_and(|count| 0 < count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_the_clients_or_new() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_REQUEST_ID, HeaderValue::from_static(value));
+            request_id(&headers)
+        };
+        assert_eq!(&*with("my-id_1.2"), "my-id_1.2");
+        for odd in ["a b", "", "é"] {
+            let id = request_id(&{
+                let mut headers = HeaderMap::new();
+                headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(odd.as_bytes()).unwrap());
+                headers
+            });
+            assert_eq!(id.len(), 36, "{id}");
+            assert_eq!(id.as_bytes()[14], b'7');
+        }
+    }
+}

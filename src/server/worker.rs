@@ -1,0 +1,136 @@
+//! What one HTTP worker has for itself: its proxy, its log, its keys; and what it shares with the others.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::auth::Keys;
+use crate::proxy::Proxy;
+use crate::proxy::record::Live;
+use crate::router::{CurrentTable, Table};
+use crate::telemetry::access_log::{AccessLog, WorkerLog};
+use crate::telemetry::{Metrics, RouteHandles};
+
+/// What all workers share.
+pub(super) struct Shared {
+    /// The metrics.
+    pub(super) metrics: Arc<Metrics>,
+    /// The table in force.
+    pub(super) current: CurrentTable,
+    /// Counts requests that found no route.
+    pub(super) unrouted: Arc<RouteHandles>,
+    /// The access log, where one is written.
+    pub(super) log: Option<AccessLog>,
+    /// When the gateway started, in seconds since the epoch.
+    pub(super) started_at: u64,
+    /// From SIGTERM on: not ready, and every answer closes its connection.
+    draining: AtomicBool,
+    /// The drain limit is over.
+    cut: AtomicBool,
+    /// Every worker's wake-up for that moment.
+    cuts: Mutex<Vec<Arc<Notify>>>,
+    /// Requests under way, one count per worker.
+    live: Mutex<Vec<Arc<AtomicU32>>>,
+}
+
+impl Shared {
+    /// Shared state of a gateway that is about to start.
+    pub(super) fn new(metrics: Arc<Metrics>, current: CurrentTable, log: Option<AccessLog>) -> Arc<Self> {
+        let unrouted = metrics.route("_none");
+        Arc::new(Self {
+            metrics,
+            current,
+            unrouted,
+            log,
+            started_at: crate::clock::unix_now().as_secs(),
+            draining: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            cuts: Mutex::default(),
+            live: Mutex::default(),
+        })
+    }
+
+    /// Whether it is shutting down.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether the drain limit is over.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Shutting down begins.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.metrics.draining.child(&[]).set(1);
+    }
+
+    /// The drain limit is over: every wait ends.
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+        for cut in self.cuts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            cut.notify_waiters();
+        }
+    }
+
+    /// Requests under way on all workers.
+    pub(super) fn live(&self) -> u32 {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// One worker. Not `Send`.
+pub(super) struct Worker {
+    /// Its proxy.
+    pub(super) proxy: Proxy,
+    /// What it shares.
+    pub(super) shared: Arc<Shared>,
+    log: Option<WorkerLog>,
+    keys: RefCell<Rc<Keys>>,
+    live: Arc<AtomicU32>,
+}
+
+impl Worker {
+    /// A worker on the calling thread. `make` gets the signal that ends its waits when the drain limit is over.
+    pub(super) fn new(shared: Arc<Shared>, make: impl FnOnce(Arc<Notify>) -> Proxy) -> Rc<Self> {
+        let cut = Arc::new(Notify::new());
+        shared.cuts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&cut));
+        let live = Arc::new(AtomicU32::new(0));
+        shared.live.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&live));
+        let log = shared.log.as_ref().map(AccessLog::worker);
+        if let Some(log) = &log {
+            actix_rt::spawn(log.clone().run());
+        }
+        let proxy = make(cut);
+        let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config)));
+        Rc::new(Self { proxy, shared, log, keys, live })
+    }
+
+    /// The table this worker routes by.
+    pub(super) fn table(&self) -> Arc<Table> {
+        self.proxy.router().table()
+    }
+
+    /// The keys of the configuration in force, indexed anew after a reload.
+    pub(super) fn keys(&self, table: &Table) -> Rc<Keys> {
+        if !self.keys.borrow().is_of(&table.config) {
+            self.keys.replace(Rc::new(Keys::of(&table.config)));
+        }
+        Rc::clone(&self.keys.borrow())
+    }
+
+    /// The log, where the configuration wants lines.
+    pub(super) fn log(&self) -> Option<WorkerLog> {
+        self.log.clone()
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self) -> Live {
+        Live::begin(&self.live)
+    }
+}

@@ -1,0 +1,194 @@
+//! The supervisor's shell on the control arbiter: knows every backend and every router, and no rule.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext as _, Context, Handler, Message};
+use tracing::{error, info};
+
+use super::observer::Edges;
+use super::prepare::{Prepared, prepare};
+use crate::backend::Backend;
+use crate::clock::{self, Instant};
+use crate::config::{BackendId, Config};
+use crate::router::table::Ready;
+use crate::router::{CurrentTable, RouterRemote, Table};
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{ActorKind, Label as _};
+
+/// Between looks at whether every actor is alive: an actor that panicked is replaced within this.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Longest pause before an actor that keeps panicking is re-created.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// A backend that ran this long without a panic starts counting from nothing again.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// A removed backend is given this long to finish its calls before its actor ends.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// A backend and how often its actor had to be replaced of late.
+struct Kept {
+    backend: Arc<Backend>,
+    panics: u32,
+    /// Not replaced before then.
+    not_before: Instant,
+    revived_at: Instant,
+}
+
+impl Kept {
+    fn new(backend: Arc<Backend>) -> Self {
+        Self { backend, panics: 0, not_before: Instant::ZERO, revived_at: Instant::ZERO }
+    }
+}
+
+/// Owner of every backend's handle.
+pub(super) struct SupervisorActor {
+    backends: HashMap<BackendId, Kept>,
+    leaving: Vec<(Arc<Backend>, Instant)>,
+    routers: Vec<RouterRemote>,
+    current: CurrentTable,
+    metrics: Arc<Metrics>,
+    observer: Arc<Edges>,
+}
+
+impl SupervisorActor {
+    pub(super) fn new(
+        config: &Arc<Config>,
+        prepared: HashMap<BackendId, Prepared>,
+        metrics: Arc<Metrics>,
+        observer: Arc<Edges>,
+    ) -> Self {
+        let backends = HashMap::new();
+        let (table, kept) = build(config, prepared, backends, &metrics, &observer);
+        let current = CurrentTable::new(table);
+        Self { backends: kept, leaving: Vec::new(), routers: Vec::new(), current, metrics, observer }
+    }
+
+    pub(super) fn current(&self) -> &CurrentTable {
+        &self.current
+    }
+
+    /// Replaces panicked actors and ends those of drained backends.
+    fn look(&mut self) {
+        let now = clock::now();
+        for kept in self.backends.values_mut() {
+            if kept.backend.is_alive() || now < kept.not_before {
+                continue;
+            }
+            if FORGIVEN_AFTER <= now.since(kept.revived_at) {
+                kept.panics = 0;
+            }
+            kept.backend.revive();
+            let pause = Duration::from_secs(1 << kept.panics.min(5)).min(MAX_PAUSE);
+            (kept.panics, kept.revived_at, kept.not_before) = (kept.panics + 1, now, now.plus(pause));
+            let (actor, name) = (ActorKind::Backend.name(), kept.backend.id().as_str());
+            error!(actor, name, "actor restarted");
+            self.metrics.actor_restarts.child(&[actor]).inc();
+        }
+        self.leaving.retain(|(backend, limit)| {
+            let stays = 0 < backend.status().in_flight() && now < *limit;
+            if !stays {
+                backend.stop();
+                info!(backend = backend.id().as_str(), "backend removed");
+            }
+            stays
+        });
+    }
+
+    fn apply(&mut self, config: &Arc<Config>) -> Result<(), String> {
+        let prepared = prepare(config)?;
+        // Nothing from here on can fail.
+        let known = std::mem::take(&mut self.backends);
+        let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
+        let (table, kept) = build(config, prepared, known, &self.metrics, &self.observer);
+        self.backends = kept;
+        self.current.set(Arc::clone(&table));
+        for router in &self.routers {
+            router.swap(&table);
+        }
+        let limit = clock::now().plus(REMOVAL_LIMIT);
+        for backend in before {
+            let goes_on = self.backends.values().any(|kept| kept.backend.is_same_cell(&backend));
+            if !goes_on {
+                backend.status().set_draining(true);
+                info!(backend = backend.id().as_str(), in_flight = backend.status().in_flight(), "backend draining");
+                self.leaving.push((backend, limit));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Starts what is new, reconfigures what goes on under the same identity, and builds the table over both.
+fn build(
+    config: &Arc<Config>,
+    prepared: HashMap<BackendId, Prepared>,
+    mut known: HashMap<BackendId, Kept>,
+    metrics: &Arc<Metrics>,
+    observer: &Arc<Edges>,
+) -> (Arc<Table>, HashMap<BackendId, Kept>) {
+    let mut kept = HashMap::new();
+    let mut ready = HashMap::new();
+    for (id, Prepared { target, tls }) in prepared {
+        let Some(wanted) = config.backends.get(&id) else { continue };
+        let same = |other: &Kept| other.backend.config().identity == wanted.identity;
+        let earlier = known.remove(&id).filter(|other| same(other));
+        let mine = match earlier {
+            Some(mut earlier) => {
+                if *earlier.backend.config() != *wanted {
+                    earlier.backend = earlier.backend.reconfigured(Arc::clone(wanted));
+                }
+                earlier
+            }
+            None => Kept::new(Backend::start(Arc::clone(wanted), Arc::clone(observer) as Arc<_>)),
+        };
+        let labels =
+            [id.as_str(), wanted.provider.name(), wanted.upstream_model.as_str(), wanted.base_url.host.as_str()];
+        metrics.backend_info.child(&labels).set(1);
+        ready.insert(id.clone(), Ready { backend: Arc::clone(&mine.backend), target, tls });
+        kept.insert(id, mine);
+    }
+    metrics.config_info.clear();
+    metrics.config_info.child(&[&config.hash]).set(1);
+    metrics.config_last_successful.child(&[]).set(1);
+    (Table::build(config, &ready, metrics), kept)
+}
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(LOOK_EVERY, |actor, _| actor.look());
+    }
+}
+
+/// Another configuration is to be in force.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub(super) struct Apply(pub(super) Arc<Config>);
+
+impl Handler<Apply> for SupervisorActor {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, Apply(config): Apply, _: &mut Context<Self>) -> Self::Result {
+        self.apply(&config)
+    }
+}
+
+/// A worker's router has started.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Join(pub(super) RouterRemote);
+
+impl Handler<Join> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, Join(router): Join, _: &mut Context<Self>) {
+        // A reload may have come between the router's start and this message.
+        router.swap(&self.current.get());
+        self.routers.push(router);
+    }
+}

@@ -1,0 +1,41 @@
+//! Everything about a configuration's backends that can fail, done before anything becomes visible.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{BackendId, Config};
+use crate::provider::Target;
+use crate::proxy::upstream::tls;
+
+/// What one backend needs beside its actor.
+pub(super) struct Prepared {
+    /// How it is spoken to.
+    pub(super) target: Arc<Target>,
+    /// TLS roots; none: plain TCP.
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Works out how every backend is spoken to. Backends with the same roots share one TLS configuration, and so its sessions.
+///
+/// # Errors
+/// A sentence without secrets that names the backend.
+pub(super) fn prepare(config: &Config) -> Result<HashMap<BackendId, Prepared>, String> {
+    let mut roots: HashMap<Option<&str>, Arc<rustls::ClientConfig>> = HashMap::new();
+    let mut prepared = HashMap::new();
+    for (id, backend) in &config.backends {
+        let named = |problem: String| format!("backend `{id}`: {problem}");
+        let target = Arc::new(Target::new(backend).map_err(named)?);
+        let ca_file = backend.ca_file.as_deref().or(config.defaults.ca_file.as_deref());
+        let tls = match (backend.base_url.tls, roots.get(&ca_file)) {
+            (false, _) => None,
+            (true, Some(known)) => Some(Arc::clone(known)),
+            (true, None) => {
+                let made = tls::client_config(ca_file).map_err(named)?;
+                roots.insert(ca_file, Arc::clone(&made));
+                Some(made)
+            }
+        };
+        prepared.insert(id.clone(), Prepared { target, tls });
+    }
+    Ok(prepared)
+}
