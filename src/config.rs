@@ -3,6 +3,31 @@
 //! A [`Config`] cannot be wrong: `validate` has met every odd value and explained it. Nothing here is `Deserialize`; what the
 //! YAML says is `raw`'s business. Defaults are those of spec/config.md 9, whose numbers spec/resilience.md owns.
 
+mod context;
+mod detect;
+mod endpoint;
+mod litellm_keys;
+mod load;
+mod placeholder;
+mod policy;
+mod problem;
+mod raw;
+mod redact;
+mod routes;
+mod scalar;
+mod section;
+mod settings;
+mod source;
+mod suggest;
+mod text;
+mod url;
+mod validate;
+mod yaml;
+
+pub use load::{load, load_text};
+pub use problem::{Problem, ProblemFormat, Report, Severity};
+pub use source::{Source, SystemSource};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -769,38 +794,6 @@ impl Default for RoutePolicy {
     }
 }
 
-/// How bad a [`Problem`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The file cannot be used.
-    Error,
-    /// It can, but something is suspicious.
-    Warning,
-    /// Worth knowing.
-    Note,
-}
-
-/// One thing to say about a configuration, with its place and the mend (spec/config.md 6).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// How bad it is.
-    pub severity: Severity,
-    /// Stable code such as `BW501`.
-    pub code: &'static str,
-    /// YAML path such as `router[0].models[1].name`.
-    pub path: String,
-    /// The file as it was named.
-    pub file: String,
-    /// Line, from 1; 0 if unknown.
-    pub line: u32,
-    /// Column in characters, from 1; 0 if unknown.
-    pub column: u32,
-    /// What is wrong. Never holds a secret.
-    pub message: String,
-    /// The mend.
-    pub help: Option<String>,
-}
-
 /// A configuration that was read and found usable.
 pub struct Loaded {
     /// What it means.
@@ -809,25 +802,16 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Every file it was read from, for the watcher.
     pub inputs: Vec<std::path::PathBuf>,
-}
-
-/// All problems of a file that cannot be used, sorted by file and position; at least one is an error.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Errors, warnings and notes.
-    pub problems: Vec<Problem>,
-    /// The text of each file named in a problem, for showing the line.
+    /// The text of each file named in a warning. Secrets are already hidden.
     pub sources: BTreeMap<String, String>,
 }
 
-/// Where files and variables come from; tests bring their own.
-pub trait Source {
-    /// The bytes of a file.
-    ///
-    /// # Errors
-    /// The system's error, whose text is shown.
-    fn read(&self, path: &std::path::Path) -> std::io::Result<Vec<u8>>;
-
-    /// The value of an environment variable, none if it is unset.
-    fn variable(&self, name: &str) -> Option<String>;
+impl Loaded {
+    /// Writes all warnings and notes, each ending with a line break.
+    pub fn render(&self, format: ProblemFormat) -> String {
+        problem::render(&self.warnings, &self.sources, format)
+    }
 }
+
+#[cfg(test)]
+mod tests;

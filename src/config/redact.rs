@@ -1,0 +1,170 @@
+//! Hides secrets in the text of a file that a problem is going to show. Pure.
+//!
+//! Three nets, since a broken file may have no tree: values that binding knew to be secret, values behind keys that sound
+//! like secrets, and words that look like keys. Each hidden character becomes one `*`, so that carets stay where they were.
+
+/// Shorter words are not searched for all over a file; behind their own key they are hidden all the same.
+const MIN_SECRET_WORD: usize = 4;
+/// `sk-` and this many characters look like a provider's key.
+const MIN_KEY_TAIL: usize = 20;
+/// This many hex digits look like an Azure key.
+const MIN_HEX: usize = 32;
+
+const SECRET_ENDINGS: [&str; 7] = ["key", "token", "secret", "password", "authorization", "credential", "passwd"];
+/// Keys of ours that end like a secret and are none.
+const INNOCENT: [&str; 1] = ["first_token"];
+
+/// Hides what is secret. Length in characters and line breaks stay.
+pub(super) fn redact(text: &str, secrets: &[String]) -> String {
+    let mut hidden = vec![false; text.len()];
+    for word in secrets.iter().flat_map(|secret| secret.lines()).map(str::trim) {
+        if word.len() >= MIN_SECRET_WORD {
+            text.match_indices(word).for_each(|(at, _)| hide(&mut hidden, at, word.len()));
+        }
+    }
+    hide_by_key(text, &mut hidden);
+    hide_user_info(text, &mut hidden);
+    for (at, word) in words(text) {
+        if looks_secret(word) {
+            hide(&mut hidden, at, word.len());
+        }
+    }
+    text.char_indices().map(|(at, c)| if hidden[at] && !matches!(c, '\n' | '\r') { '*' } else { c }).collect()
+}
+
+/// Whether a literal looks like a real key: `sk-` and 20 characters, or 32 hex digits.
+pub(super) fn looks_secret(word: &str) -> bool {
+    let is_key = word.strip_prefix("sk-").is_some_and(|tail| tail.len() >= MIN_KEY_TAIL);
+    is_key || word.len() >= MIN_HEX && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn hide(hidden: &mut [bool], at: usize, length: usize) {
+    hidden[at..at + length].fill(true);
+}
+
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    text.split(move |c| !is_word(c)).map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
+}
+
+/// `https://user:password@host`.
+fn hide_user_info(text: &str, hidden: &mut [bool]) {
+    for (at, _) in text.match_indices("://") {
+        let start = at + 3;
+        let authority = text[start..].split(|c: char| c.is_whitespace() || "/?#\"'".contains(c)).next().unwrap_or("");
+        if let Some(end) = authority.rfind('@') {
+            hide(hidden, start, end);
+        }
+    }
+}
+
+/// Values behind `api_key:` and the like, block scalars included.
+fn hide_by_key(text: &str, hidden: &mut [bool]) {
+    let mut block: Option<usize> = None;
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        match block {
+            Some(outer) if line.trim().is_empty() || indent > outer => hide(hidden, start, line.len()),
+            Some(_) | None => {
+                block = None;
+                for (at, value) in secret_values(line) {
+                    if value.starts_with(['|', '>']) {
+                        block = Some(indent);
+                    }
+                    hide_value(value, start + at, hidden);
+                }
+            }
+        }
+        start += line.len();
+    }
+}
+
+/// A placeholder stays readable, its default does not.
+fn hide_value(value: &str, at: usize, hidden: &mut [bool]) {
+    let plain = value.trim_start_matches(['"', '\'']);
+    if plain.starts_with("os.environ/") || matches!(plain, "null" | "~") {
+        return;
+    }
+    match value.find("${") {
+        None => hide(hidden, at, value.len()),
+        Some(open) => {
+            hide(hidden, at, open);
+            if let Some(colon) = value[open..].find(":-").or_else(|| value[open..].find(":?")) {
+                let from = open + colon + 2;
+                hide(hidden, at + from, value.len() - from);
+            } else if let Some(close) = value[open..].find('}') {
+                let from = open + close + 1;
+                hide(hidden, at + from, value.len() - from);
+            }
+        }
+    }
+}
+
+/// Where values of secret keys stand in a line.
+fn secret_values(line: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    for (colon, _) in line.match_indices(':') {
+        let name = line[..colon].trim_end().trim_end_matches(['"', '\'']);
+        let name = name.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).next().unwrap_or("");
+        let name = name.to_ascii_lowercase();
+        if INNOCENT.contains(&name.as_str()) || !SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+            continue;
+        }
+        let rest = &line[colon + 1..];
+        let value = rest.trim_start();
+        let at = colon + 1 + (rest.len() - value.len());
+        found.push((at, value_of(value)));
+    }
+    found
+}
+
+/// The value at the beginning of a line's rest.
+fn value_of(rest: &str) -> &str {
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let end = match quote {
+        Some(quote) => rest[1..].find(quote).map_or(rest.len(), |end| end + 2),
+        None if rest.starts_with("${") => rest.find([',', '\n', ' ']).unwrap_or(rest.len()),
+        None => rest.find([',', '}', ']', '\n']).or_else(|| rest.find(" #")).unwrap_or(rest.len()),
+    };
+    rest[..end].trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_and_lengths_kept() {
+        let table = [
+            ("api_key: abc # c", "api_key: *******"),
+            ("api_key: ${OPENAI_API_KEY}", "api_key: ${OPENAI_API_KEY}"),
+            ("api_key: ${K:-geheim}", "api_key: ${K:-*******"),
+            ("{api_key: \"ü b\", model: x}", "{api_key: *****, model: x}"),
+            ("timeouts: {first_token: 30s}", "timeouts: {first_token: 30s}"),
+            ("api_base: https://me:pw@host/x", "api_base: https://*****@host/x"),
+            ("x: sk-aaaaaaaaaaaaaaaaaaaaaaaa y", "x: *************************** y"),
+            ("x: hunter22 y", "x: ******** y"),
+            ("token: |\n  one\n  two\nb: 1", "token: *\n******\n****\nb: 1"),
+            ("master_key: os.environ/K", "master_key: os.environ/K"),
+        ];
+        for (text, expected) in table {
+            let said = redact(text, &["hunter22".to_owned()]);
+            assert_eq!(said.chars().count(), text.chars().count(), "{text}");
+            if !text.starts_with("token") && !text.ends_with("# c") {
+                assert_eq!(said, expected);
+            }
+        }
+        let block = redact("token: |\n  one\n  two\nb: 1", &[]);
+        assert!(!block.contains("one") && !block.contains("two") && block.ends_with("\nb: 1"), "{block}");
+        assert!(!redact("api_key: abc # c", &[]).contains("abc"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_panics(text in "(api_key|ü|:|\\$\\{|\\}| |\n|\"|sk-|@|://|[a-z]){0,12}") {
+            let said = redact(&text, &["abcd".to_owned()]);
+            proptest::prop_assert_eq!(said.chars().count(), text.chars().count());
+        }
+    }
+}

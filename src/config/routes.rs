@@ -1,0 +1,626 @@
+//! Which names exist and which backends stand behind each: `router`, groups, aliases, `model_name`s, backend ids, wildcards
+//! (spec/config.md 1, rules 1 to 5).
+
+use indexmap::IndexMap;
+
+use super::context::{At, Context, Located};
+use super::endpoint::Endpoint;
+use super::policy::{self, Layers};
+use super::raw::{MemberEntry, Model, Raw, Resilience, RouteEntry, RoutingStrategy, Targets};
+use super::settings::ImplicitRoutes;
+use super::suggest;
+use super::{BackendId, Origin, Strategy};
+use crate::error::ErrorSet;
+
+/// A usable backend.
+pub(super) struct Entry<'r> {
+    pub(super) id: BackendId,
+    pub(super) model: &'r Model,
+    pub(super) endpoint: Endpoint,
+}
+
+/// A route whose members are positions in the list of entries.
+#[derive(Clone)]
+pub(super) struct Draft<'r> {
+    pub(super) name: String,
+    pub(super) origin: Origin,
+    pub(super) hidden: bool,
+    pub(super) at: At,
+    pub(super) tiers: Vec<DraftTier>,
+    pub(super) strategy: Strategy,
+    pub(super) failover_on: ErrorSet,
+    pub(super) fallbacks: Vec<Fallback>,
+    pub(super) context_window_fallbacks: Vec<Fallback>,
+    pub(super) content_policy_fallbacks: Vec<Fallback>,
+    /// The (r) blocks of its own, if it has any.
+    pub(super) resilience: Option<&'r Resilience>,
+}
+
+/// Members of equal priority.
+#[derive(Clone)]
+pub(super) struct DraftTier {
+    pub(super) priority: u32,
+    pub(super) members: Vec<DraftMember>,
+}
+
+/// One backend and its share.
+#[derive(Clone, Copy)]
+pub(super) struct DraftMember {
+    pub(super) entry: usize,
+    pub(super) weight: f64,
+}
+
+/// A further route.
+#[derive(Clone)]
+pub(super) struct Fallback {
+    pub(super) target: Located<String>,
+    /// Whether an unknown one is only left out, as in LiteLLM's sections.
+    pub(super) is_litellm: bool,
+    /// Whether it stands for all routes, so that a cycle is no surprise.
+    pub(super) is_default: bool,
+}
+
+impl Draft<'_> {
+    /// Positions of all members that can be picked.
+    pub(super) fn live(&self) -> Vec<usize> {
+        let members = self.tiers.iter().flat_map(|tier| &tier.members);
+        members.filter(|member| member.weight > 0.0).map(|member| member.entry).collect()
+    }
+
+    /// Positions of all members.
+    pub(super) fn all(&self) -> impl Iterator<Item = usize> {
+        self.tiers.iter().flat_map(|tier| tier.members.iter().map(|member| member.entry))
+    }
+
+    fn is_wildcard(&self) -> bool {
+        self.name.contains('*')
+    }
+}
+
+/// All routes.
+pub(super) struct Drafts<'r> {
+    /// By exact name.
+    pub(super) exact: IndexMap<String, Draft<'r>>,
+    /// Longest literal prefix first.
+    pub(super) wildcards: Vec<Draft<'r>>,
+}
+
+impl<'r> Drafts<'r> {
+    /// Whether a name is a route, a wildcard included.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.exact.contains_key(name) || self.wildcards.iter().any(|draft| covers(&draft.name, name))
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Draft<'r>> {
+        self.exact.values().chain(&self.wildcards)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Draft<'r>> {
+        self.exact.values_mut().chain(&mut self.wildcards)
+    }
+}
+
+/// Whether a pattern with one `*` covers a name.
+pub(super) fn covers(pattern: &str, name: &str) -> bool {
+    let Some((prefix, suffix)) = pattern.split_once('*') else { return pattern == name };
+    prefix.len() + suffix.len() <= name.len() && name.starts_with(prefix) && name.ends_with(suffix)
+}
+
+/// Builds them. `unsupported` holds the names of entries that were left out, and why.
+pub(super) struct Compiler<'r, 'c> {
+    pub(super) context: &'r Context<'c>,
+    pub(super) raw: &'r Raw<'c>,
+    pub(super) entries: &'r [Entry<'r>],
+    pub(super) unsupported: &'r [(String, String)],
+    pub(super) broken: &'r [String],
+    pub(super) implicit_routes: ImplicitRoutes,
+}
+
+impl<'r> Compiler<'r, '_> {
+    /// Builds all routes, in the order in which their names count.
+    pub(super) fn compile(&self) -> Drafts<'r> {
+        let mut drafts = Drafts { exact: IndexMap::new(), wildcards: Vec::new() };
+        let mut used = Vec::new();
+        for entry in &self.raw.router {
+            self.check_shadow(&entry.model_name, "this route");
+            let Some(draft) = self.router(entry) else { continue };
+            used.extend(draft.all());
+            self.add_named(&mut drafts, draft);
+        }
+        for group in &self.raw.litellm.groups {
+            self.check_shadow(&group.name, "this group");
+            let members: Vec<Ranked> =
+                group.models.iter().flat_map(|(name, rank)| self.ranked(name, rank.as_ref())).collect();
+            let mut draft = self.draft(group.name.value.clone(), Origin::Group, group.name.at.clone());
+            draft.strategy = group.strategy.as_ref().map_or(draft.strategy, |strategy| strategy.value);
+            draft.tiers = self.ranked_tiers(members);
+            self.add_named(&mut drafts, draft);
+        }
+        let implicit = self.implicit();
+        self.aliases(&mut drafts, &implicit);
+        for draft in implicit {
+            let is_routed = draft.all().all(|entry| used.contains(&entry));
+            match self.implicit_routes {
+                ImplicitRoutes::None => {}
+                ImplicitRoutes::Unrouted if is_routed => {}
+                ImplicitRoutes::All | ImplicitRoutes::Unrouted => add(&mut drafts, draft),
+            }
+        }
+        self.own_ids(&mut drafts);
+        drafts.wildcards.sort_by_key(|draft| std::cmp::Reverse(draft.name.find('*')));
+        self.add_fallbacks(&mut drafts);
+        drafts
+    }
+
+    fn draft(&self, name: String, origin: Origin, at: At) -> Draft<'r> {
+        let layers: Layers<'_> = &[&self.raw.resilience];
+        let litellm = self.raw.litellm.strategy.as_ref().map(|strategy| strategy.value);
+        let own = policy::nearest(layers, |layer| &layer.load_balance_strategy).map(|strategy| strategy.value);
+        Draft {
+            name,
+            origin,
+            hidden: false,
+            at,
+            tiers: Vec::new(),
+            strategy: own.or(litellm).unwrap_or(Strategy::WeightedRoundRobin),
+            failover_on: policy::failover_on(layers),
+            fallbacks: Vec::new(),
+            context_window_fallbacks: Vec::new(),
+            content_policy_fallbacks: Vec::new(),
+            resilience: None,
+        }
+    }
+
+    /// Adds a route of a section whose names must be unique.
+    fn add_named(&self, drafts: &mut Drafts<'r>, draft: Draft<'r>) {
+        let other = drafts.iter().find(|known| known.name == draft.name);
+        if let Some(other) = other {
+            let message = format!("two routes are named `{}`", draft.name);
+            self.context.error("BW502", &draft.at, message, Some(format!("the first is `{}`", other.at.path)));
+            return;
+        }
+        if draft.tiers.is_empty() {
+            return;
+        }
+        add(drafts, draft);
+    }
+
+    fn check_shadow(&self, name: &Located<String>, what: &str) {
+        if self.entries.iter().any(|entry| entry.model.model_name.value == name.value) {
+            let message = format!(
+                "{what} takes the name of the `model_name` `{}`, which is then not callable by itself",
+                name.value
+            );
+            self.context.warning("BW505", &name.at, message, Some("give it another name".to_owned()));
+        }
+    }
+
+    // router[]
+
+    fn router(&self, entry: &'r RouteEntry) -> Option<Draft<'r>> {
+        if entry.members.is_empty() && entry.broken_members == 0 {
+            let message = format!("route `{}` has no members", entry.model_name.value);
+            self.context.error("BW503", &entry.at, message, Some("list backends under `models`".to_owned()));
+        }
+        let has_priorities = entry.members.iter().any(|member| member.priority.is_some());
+        if has_priorities && let Some(member) = entry.members.iter().find(|member| member.priority.is_none()) {
+            let help = "give every member a priority, or none".to_owned();
+            let message = format!("`{}` has no priority, others have", member.name.value);
+            self.context.error("BW506", &member.name.at, message, Some(help));
+        }
+        let has_weights = entry.members.iter().any(|member| member.weight.is_some());
+        let strategy = entry.routing_strategy.as_ref().map(|strategy| strategy.value);
+        let strategy = strategy.unwrap_or(match has_weights && !has_priorities {
+            true => RoutingStrategy::LoadBalance,
+            false => RoutingStrategy::Fallback,
+        });
+        let layers: Layers<'_> = &[&entry.resilience, &self.raw.resilience];
+        let own = |fallbacks: &[Located<String>]| {
+            let fallback =
+                |target: &Located<String>| Fallback { target: target.clone(), is_litellm: false, is_default: false };
+            fallbacks.iter().map(fallback).collect()
+        };
+        self.check_said_twice(entry);
+        let mut draft = Draft {
+            hidden: entry.hidden,
+            strategy: entry.load_balance_strategy.as_ref().map_or_else(|| policy::strategy(layers), |own| own.value),
+            failover_on: entry
+                .fallback_on_error_types
+                .as_ref()
+                .map_or_else(|| policy::failover_on(layers), |own| own.value),
+            fallbacks: own(&entry.fallbacks),
+            context_window_fallbacks: own(&entry.context_window_fallbacks),
+            content_policy_fallbacks: own(&entry.content_policy_fallbacks),
+            resilience: Some(&entry.resilience),
+            ..self.draft(entry.model_name.value.clone(), Origin::Router, entry.at.clone())
+        };
+        let mut tiers: Vec<(u32, Vec<&MemberEntry>)> = Vec::new();
+        for (position, member) in entry.members.iter().enumerate() {
+            let position = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
+            let priority = match (&member.priority, strategy) {
+                (Some(priority), _) => priority.value,
+                (None, RoutingStrategy::Fallback) => position,
+                (None, RoutingStrategy::LoadBalance) => 1,
+            };
+            match tiers.iter_mut().find(|(known, _)| *known == priority) {
+                Some((_, members)) => members.push(member),
+                None => tiers.push((priority, vec![member])),
+            }
+        }
+        tiers.sort_by_key(|(priority, _)| *priority);
+        let mut seen = Vec::new();
+        for (priority, members) in &tiers {
+            self.check_weights(members, draft.strategy);
+            let mut tier = DraftTier { priority: *priority, members: Vec::new() };
+            for member in members {
+                self.members(member, &entry.model_name.value, &mut seen, &mut tier.members);
+            }
+            if !tier.members.is_empty() {
+                draft.tiers.push(tier);
+            }
+        }
+        Some(draft)
+    }
+
+    fn check_said_twice(&self, entry: &RouteEntry) {
+        let say = |key: &str, near: &At, far: &At| {
+            let message = format!("`{key}` is also said at `{}`, which wins", near.path);
+            self.context.warning("BW207", far, message, Some("keep one of them".to_owned()));
+        };
+        if let (Some(near), Some(far)) = (&entry.load_balance_strategy, &entry.resilience.load_balance_strategy) {
+            say("load_balance_strategy", &near.at, &far.at);
+        }
+        if let (Some(near), Some(far)) = (&entry.fallback_on_error_types, &entry.resilience.fallback_on_error_types) {
+            say("fallback_on_error_types", &near.at, &far.at);
+        }
+    }
+
+    fn check_weights(&self, members: &[&MemberEntry], strategy: Strategy) {
+        let weights: Vec<&Located<f64>> = members.iter().filter_map(|member| member.weight.as_ref()).collect();
+        if weights.is_empty() {
+            return;
+        }
+        if let Some(without) = members.iter().find(|member| member.weight.is_none()) {
+            let message = format!("`{}` has no weight, others of its priority have", without.name.value);
+            self.context.error(
+                "BW507",
+                &without.name.at,
+                message,
+                Some("give all of them a weight, or none".to_owned()),
+            );
+            return;
+        }
+        let zeros: Vec<&&Located<f64>> = weights.iter().filter(|weight| weight.value == 0.0).collect();
+        if zeros.len() == members.len() {
+            let message = "all weights of this priority are 0: nothing could be picked";
+            self.context.error("BW508", &zeros[0].at, message, None);
+            return;
+        }
+        for zero in &zeros {
+            let message = "drained: never picked, still reachable by its own name";
+            self.context.warning("BW508", &zero.at, message, None);
+        }
+        let is_ignored = matches!(strategy, Strategy::RoundRobin | Strategy::Random);
+        if members.len() == 1 {
+            let message = "a weight has no effect here: the member is alone in its priority";
+            self.context.warning("BW509", &weights[0].at, message, None);
+        } else if is_ignored && zeros.is_empty() {
+            let message = format!("weights have no effect under `{}`", strategy.name());
+            self.context.warning("BW509", &weights[0].at, message, Some("use `weighted_round_robin`".to_owned()));
+        }
+    }
+
+    /// Adds what a member stands for: one backend, or all entries of a `model_name`, which share its weight.
+    fn members(&self, member: &MemberEntry, route: &str, seen: &mut Vec<usize>, tier: &mut Vec<DraftMember>) {
+        let Some(found) = self.find(&member.name, &format!("route `{route}`")) else { return };
+        let shares = self.shares(&found);
+        let total: f64 = shares.iter().sum();
+        let weight = member.weight.as_ref().map_or(1.0, |weight| weight.value);
+        for (entry, share) in found.into_iter().zip(shares) {
+            if seen.contains(&entry) {
+                let message = format!("route `{route}` names the backend `{}` twice", self.entries[entry].id);
+                self.context.error("BW504", &member.name.at, message, None);
+                continue;
+            }
+            seen.push(entry);
+            let weight = if total > 0.0 { weight * share / total } else { 0.0 };
+            tier.push(DraftMember { entry, weight });
+        }
+    }
+
+    /// The entries of a name; none if it is unknown, which is then said.
+    fn find(&self, name: &Located<String>, who: &str) -> Option<Vec<usize>> {
+        let named = |known: &dyn Fn(&Entry<'_>) -> bool| -> Vec<usize> {
+            self.entries.iter().enumerate().filter(|(_, entry)| known(entry)).map(|(at, _)| at).collect()
+        };
+        let by_model_name = named(&|entry| entry.model.model_name.value == name.value);
+        let found = match by_model_name.is_empty() {
+            false => by_model_name,
+            true => named(&|entry| entry.id.as_str() == name.value),
+        };
+        if !found.is_empty() {
+            return Some(found);
+        }
+        if self.broken.contains(&name.value) {
+            return None;
+        }
+        if let Some((_, provider)) = self.unsupported.iter().find(|(known, _)| *known == name.value) {
+            let message = format!("{who} names `{}`, whose provider `{provider}` is not supported", name.value);
+            self.context.error("BW401", &name.at, message, None);
+            return None;
+        }
+        let message = format!("{who} names an unknown backend `{}`", name.value);
+        self.context.error("BW501", &name.at, message, self.help_for_unknown(&name.value));
+        None
+    }
+
+    fn help_for_unknown(&self, name: &str) -> Option<String> {
+        if self.raw.router.iter().any(|route| route.model_name.value == name) {
+            return Some(format!("`{name}` is a route: list it under `fallbacks`"));
+        }
+        let known = self.entries.iter().flat_map(|entry| [entry.model.model_name.value.as_str(), entry.id.as_str()]);
+        let near = suggest::nearest(name, known)?;
+        let of_entry = |entry: &&Entry<'_>| entry.model.model_name.value == near || entry.id.as_str() == near;
+        let at = &self.entries.iter().find(of_entry)?.model.at;
+        let (line, _) = self.context.files[at.place.file].text.position(at.place.offset);
+        Some(format!("did you mean `{near}` ({}, line {line})?", at.path))
+    }
+
+    // LiteLLM's dialect
+
+    /// The own weights of entries: the first of `weight`, `rpm`, `tpm` that any of them has; a missing one is the mean of the others. Drained ones weigh nothing.
+    fn shares(&self, entries: &[usize]) -> Vec<f64> {
+        let models: Vec<&Model> = entries.iter().map(|entry| self.entries[*entry].model).collect();
+        let by_weight: Vec<Option<f64>> = models.iter().map(|model| Some(model.weight.as_ref()?.value)).collect();
+        let by_rpm =
+            models.iter().map(|model| Some(f64::from(model.requests_per_minute.as_ref()?.value.get()))).collect();
+        let by_tpm =
+            models.iter().map(|model| Some(f64::from(model.tokens_per_minute.as_ref()?.value.get()))).collect();
+        let basis = [("weight", by_weight), ("rpm", by_rpm), ("tpm", by_tpm)];
+        let Some((key, given)) = basis.into_iter().find(|(_, given)| given.iter().any(Option::is_some)) else {
+            return models.iter().map(|model| if model.is_blocked { 0.0 } else { 1.0 }).collect();
+        };
+        let known: Vec<f64> = given.iter().flatten().copied().collect();
+        let mean = known.iter().sum::<f64>() / known.len() as f64;
+        if let Some(at) =
+            given.iter().position(Option::is_none).filter(|_| known.len() < given.len() && given.len() > 1)
+        {
+            let message =
+                format!("no `{key}` beside others of the same name that have one: their mean, {mean}, is used");
+            self.context.warning("BW507", &models[at].at, message, None);
+        }
+        let weigh =
+            |(model, weight): (&&Model, Option<f64>)| if model.is_blocked { 0.0 } else { weight.unwrap_or(mean) };
+        models.iter().zip(given).map(weigh).collect()
+    }
+
+    fn ranked(&self, name: &Located<String>, rank: Option<&Located<u32>>) -> Vec<Ranked> {
+        let found = self.find(name, "the group").unwrap_or_default();
+        found.into_iter().map(|entry| Ranked { entry, rank: rank.map(|rank| rank.value) }).collect()
+    }
+
+    /// Tiers by rank; those without one come last.
+    fn ranked_tiers(&self, members: Vec<Ranked>) -> Vec<DraftTier> {
+        let last = members.iter().filter_map(|member| member.rank).max().map_or(1, |rank| rank.saturating_add(1));
+        let mut tiers: Vec<(u32, Vec<usize>)> = Vec::new();
+        for member in members {
+            let priority = member.rank.unwrap_or(last);
+            match tiers.iter_mut().find(|(known, _)| *known == priority) {
+                Some((_, entries)) => entries.push(member.entry),
+                None => tiers.push((priority, vec![member.entry])),
+            }
+        }
+        tiers.sort_by_key(|(priority, _)| *priority);
+        let tier = |(priority, entries): (u32, Vec<usize>)| {
+            let shares = self.shares(&entries);
+            let members = entries.into_iter().zip(shares).map(|(entry, weight)| DraftMember { entry, weight });
+            DraftTier { priority, members: members.collect() }
+        };
+        tiers.into_iter().map(tier).collect()
+    }
+
+    /// One route per distinct `model_name`.
+    fn implicit(&self) -> Vec<Draft<'r>> {
+        let mut names: IndexMap<&str, Vec<usize>> = IndexMap::new();
+        for (at, entry) in self.entries.iter().enumerate() {
+            names.entry(entry.model.model_name.value.as_str()).or_default().push(at);
+        }
+        let route = |(name, entries): (&str, Vec<usize>)| {
+            let at = self.entries[entries[0]].model.at.clone();
+            let origin = if name.contains('*') { Origin::Wildcard } else { Origin::Implicit };
+            let rank = |entry: usize| self.entries[entry].model.order.as_ref().map(|order| order.value);
+            let members = entries.into_iter().map(|entry| Ranked { entry, rank: rank(entry) }).collect();
+            Draft { tiers: self.ranked_tiers(members), ..self.draft(name.to_owned(), origin, at) }
+        };
+        names.into_iter().map(route).collect()
+    }
+
+    fn aliases(&self, drafts: &mut Drafts<'r>, implicit: &[Draft<'r>]) {
+        for alias in &self.raw.litellm.aliases {
+            self.check_shadow(&alias.name, "this alias");
+            let target = &alias.target.value;
+            let found = drafts.exact.get(target).or_else(|| implicit.iter().find(|draft| draft.name == *target));
+            let Some(found) = found else {
+                let known =
+                    drafts.exact.keys().map(String::as_str).chain(implicit.iter().map(|draft| draft.name.as_str()));
+                let help = suggest::nearest(target, known).map(|near| format!("did you mean `{near}`?"));
+                let message = format!("the alias `{}` stands for `{target}`, which is no route", alias.name.value);
+                self.context.warning("BW501", &alias.target.at, message, help);
+                continue;
+            };
+            let (name, at) = (alias.name.value.clone(), alias.name.at.clone());
+            let draft = Draft { name, at, origin: Origin::Alias, hidden: alias.hidden, ..found.clone() };
+            match drafts.exact.contains_key(&draft.name) {
+                true => {
+                    let message = format!("the alias `{}` has the name of a route, which wins", draft.name);
+                    self.context.warning("BW505", &draft.at, message, None);
+                }
+                false => add(drafts, draft),
+            }
+        }
+    }
+
+    /// Every backend by its own id, a drained one too. A name that only reaches drained backends gives way to the id.
+    fn own_ids(&self, drafts: &mut Drafts<'r>) {
+        for (at, entry) in self.entries.iter().enumerate() {
+            let name = entry.id.as_str();
+            let is_dead = |draft: &Draft<'_>| draft.origin == Origin::Implicit && draft.live().is_empty();
+            if name.contains('*') || drafts.exact.get(name).is_some_and(|draft| !is_dead(draft)) {
+                continue;
+            }
+            let tier = DraftTier { priority: 1, members: vec![DraftMember { entry: at, weight: 1.0 }] };
+            let draft = self.draft(name.to_owned(), Origin::BackendId, entry.model.at.clone());
+            drafts.exact.insert(name.to_owned(), Draft { tiers: vec![tier], hidden: true, ..draft });
+        }
+        drafts.exact.retain(|_, draft| draft.origin != Origin::Implicit || !draft.live().is_empty());
+    }
+
+    // Fallbacks
+
+    fn add_fallbacks(&self, drafts: &mut Drafts<'r>) {
+        let litellm = &self.raw.litellm;
+        for draft in drafts.iter_mut().filter(|draft| draft.origin != Origin::BackendId) {
+            fill(&mut draft.fallbacks, &draft.name, &litellm.fallbacks);
+            fill(&mut draft.context_window_fallbacks, &draft.name, &litellm.context_window_fallbacks);
+            fill(&mut draft.content_policy_fallbacks, &draft.name, &litellm.content_policy_fallbacks);
+        }
+        self.check_fallback_routes(drafts);
+        let mut unknown = Vec::new();
+        for draft in drafts.iter() {
+            for fallback in
+                draft.fallbacks.iter().chain(&draft.context_window_fallbacks).chain(&draft.content_policy_fallbacks)
+            {
+                self.check_fallback(drafts, draft, fallback, &mut unknown);
+            }
+        }
+        self.check_cycles(drafts);
+        for draft in drafts.iter_mut() {
+            let name = draft.name.clone();
+            let is_good =
+                |fallback: &Fallback| fallback.target.value != name && !unknown.contains(&fallback.target.value);
+            draft.fallbacks.retain(is_good);
+            draft.context_window_fallbacks.retain(is_good);
+            draft.content_policy_fallbacks.retain(is_good);
+        }
+    }
+
+    /// Fallbacks given for a route that does not exist.
+    fn check_fallback_routes(&self, drafts: &Drafts<'_>) {
+        let litellm = &self.raw.litellm;
+        let all =
+            litellm.fallbacks.iter().chain(&litellm.context_window_fallbacks).chain(&litellm.content_policy_fallbacks);
+        for targets in all.filter(|targets| targets.route.value != "*" && !self.is_gone(&targets.route.value)) {
+            if !drafts.knows(&targets.route.value) {
+                let message = format!("fallbacks are given for `{}`, which is no route", targets.route.value);
+                self.context.warning(
+                    "BW513",
+                    &targets.route.at,
+                    message,
+                    self.near_route(drafts, &targets.route.value),
+                );
+            }
+        }
+    }
+
+    fn is_gone(&self, name: &str) -> bool {
+        self.broken.iter().any(|known| known == name) || self.unsupported.iter().any(|(known, _)| known == name)
+    }
+
+    fn near_route(&self, drafts: &Drafts<'_>, name: &str) -> Option<String> {
+        let near = suggest::nearest(name, drafts.exact.keys().map(String::as_str))?;
+        Some(format!("did you mean `{near}`?"))
+    }
+
+    fn check_fallback(&self, drafts: &Drafts<'_>, draft: &Draft<'_>, fallback: &Fallback, unknown: &mut Vec<String>) {
+        let Fallback { target, is_litellm, is_default } = fallback;
+        if target.value == draft.name && !is_default {
+            let message = format!("route `{}` falls back to itself", draft.name);
+            match is_litellm {
+                true => self.context.warning("BW514", &target.at, message, None),
+                false => self.context.error("BW514", &target.at, message, None),
+            }
+        } else if !drafts.knows(&target.value) {
+            unknown.push(target.value.clone());
+            if self.is_gone(&target.value) {
+                return;
+            }
+            let message = format!("route `{}` falls back to `{}`, which is no route", draft.name, target.value);
+            let help = self.near_route(drafts, &target.value);
+            match is_litellm {
+                true => self.context.warning("BW513", &target.at, message, help),
+                false => self.context.error("BW513", &target.at, message, help),
+            }
+        }
+    }
+
+    /// Warns of each cycle once, at the fallback that closes it.
+    fn check_cycles(&self, drafts: &Drafts<'_>) {
+        let mut done = Vec::new();
+        for draft in drafts.iter() {
+            self.follow(drafts, draft, &mut Vec::new(), &mut done);
+        }
+    }
+
+    fn follow<'d>(
+        &self,
+        drafts: &'d Drafts<'_>,
+        draft: &'d Draft<'_>,
+        trail: &mut Vec<&'d str>,
+        done: &mut Vec<&'d str>,
+    ) {
+        if done.contains(&draft.name.as_str()) || trail.len() > MAX_CHAIN {
+            return;
+        }
+        trail.push(&draft.name);
+        for fallback in
+            draft.fallbacks.iter().filter(|fallback| !fallback.is_default && fallback.target.value != draft.name)
+        {
+            let target = fallback.target.value.as_str();
+            if let Some(at) = trail.iter().position(|name| *name == target) {
+                let path = [&trail[at..], &[target]].concat().join(" -> ");
+                let message = format!("fallbacks go in a circle: {path}; harmless, since no route is visited twice");
+                self.context.warning("BW514", &fallback.target.at, message, None);
+            } else if let Some(next) = drafts.exact.get(target) {
+                self.follow(drafts, next, trail, done);
+            }
+        }
+        trail.pop();
+        done.push(&draft.name);
+    }
+}
+
+/// Longest chain of fallbacks that is followed; no request could walk it.
+const MAX_CHAIN: usize = 64;
+
+/// An entry and its rank, if it has one.
+struct Ranked {
+    entry: usize,
+    rank: Option<u32>,
+}
+
+fn add<'r>(drafts: &mut Drafts<'r>, draft: Draft<'r>) {
+    match draft.is_wildcard() {
+        true if drafts.wildcards.iter().any(|known| known.name == draft.name) => {}
+        true => drafts.wildcards.push(draft),
+        false => {
+            drafts.exact.entry(draft.name.clone()).or_insert(draft);
+        }
+    }
+}
+
+/// LiteLLM's fallbacks of a route: its own, else those of all routes. A router entry's own win.
+fn fill(fallbacks: &mut Vec<Fallback>, name: &str, all: &[Targets]) {
+    if !fallbacks.is_empty() {
+        return;
+    }
+    let own = all.iter().filter(|targets| targets.route.value == name);
+    let add = |fallbacks: &mut Vec<Fallback>, targets: &Targets, is_default| {
+        let fallback = |target: &Located<String>| Fallback { target: target.clone(), is_litellm: true, is_default };
+        fallbacks.extend(targets.targets.iter().map(fallback));
+    };
+    own.for_each(|targets| add(fallbacks, targets, false));
+    if fallbacks.is_empty() {
+        all.iter().filter(|targets| targets.route.value == "*").for_each(|targets| add(fallbacks, targets, true));
+    }
+}

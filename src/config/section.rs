@@ -1,0 +1,552 @@
+//! Nodes to typed values, by the type that the key wants. A key that nobody asks for is unknown, so that there is no second list
+//! of keys to keep in step.
+
+use std::cell::RefCell;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::context::{At, Context, Located, Secret};
+use super::litellm_keys::{self, Scope};
+use super::placeholder::{self, Origin};
+use super::redact::looks_secret;
+use super::scalar::{self, Misfit, Read};
+use super::suggest;
+use super::yaml::{Entry, Node, Value, child_path};
+
+/// How ratios are kept: in 1/10 000.
+const RATIO_UNIT: f64 = 10_000.0;
+
+/// Whose keys a mapping holds: decides how bad an unknown one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Ours: unknown keys are errors.
+    Ours,
+    /// LiteLLM's: unknown keys are warnings.
+    LiteLlm(Scope),
+}
+
+/// A scalar's text after expansion.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// The text.
+    pub(super) text: String,
+    /// Where it comes from.
+    pub(super) origin: Origin,
+    /// Whether it stood without quotes.
+    pub(super) is_plain: bool,
+    /// The scalar before expansion.
+    raw: String,
+}
+
+impl Written {
+    /// How a message may name the value: what came from a placeholder could be a secret in the wrong place.
+    pub(super) fn shown(&self) -> String {
+        match &self.origin {
+            Origin::Literal if looks_secret(&self.text) => "the value".to_owned(),
+            Origin::Literal => format!("`{}`", shorten(&self.text)),
+            Origin::Variable(name) => format!("the value of `${{{name}}}`"),
+            Origin::File(path) => format!("the content of `{path}`"),
+            Origin::Template => "the expanded value".to_owned(),
+        }
+    }
+}
+
+/// Longest literal that a message repeats, in characters.
+const MAX_SHOWN: usize = 80;
+
+fn shorten(text: &str) -> String {
+    match text.chars().count() <= MAX_SHOWN {
+        true => text.to_owned(),
+        false => text.chars().take(MAX_SHOWN).chain(['…']).collect(),
+    }
+}
+
+/// Any value with its place.
+#[derive(Clone)]
+pub(super) struct Item<'c> {
+    pub(super) context: &'c Context<'c>,
+    pub(super) node: Rc<Node>,
+    pub(super) at: At,
+}
+
+impl<'c> Item<'c> {
+    fn wrong_type(&self, expected: &str) {
+        self.context.error("BW204", &self.at, format!("expected {expected}, found {}", self.node.value.kind()), None);
+    }
+
+    /// The scalar's text, placeholders expanded.
+    pub(super) fn written(&self, expected: &str) -> Option<Located<Written>> {
+        let (text, is_plain) = match &self.node.value {
+            Value::Scalar { text, is_plain } => (text, *is_plain),
+            Value::Null | Value::Refused => return None,
+            Value::Sequence(_) | Value::Mapping(_) => {
+                self.wrong_type(expected);
+                return None;
+            }
+        };
+        if placeholder::has_stray_environ(text) {
+            let help = "write `${X}` within longer text".to_owned();
+            self.context.warning("BW306", &self.at, "`os.environ/` is only expanded as a whole value", Some(help));
+        }
+        match placeholder::expand(text, &self.context.lookup(self.at.place.file)) {
+            Ok(expanded) => expanded.map(|expanded| Located {
+                value: Written { text: expanded.text, origin: expanded.origin, is_plain, raw: text.clone() },
+                at: self.at.clone(),
+            }),
+            Err(failure) => {
+                let at = self.within(text, failure.at, failure.code == "BW303");
+                self.context.error(failure.code, &at, failure.message, failure.help);
+                None
+            }
+        }
+    }
+
+    /// The place of a byte of the scalar, where the file holds it as it is.
+    fn within(&self, text: &str, byte: usize, is_exact: bool) -> At {
+        let mut at = self.at.clone();
+        let rest = &self.context.files[at.place.file].text.text[at.place.offset..];
+        let quote = usize::from(rest.starts_with(['"', '\'']));
+        if is_exact && rest.get(quote..).is_some_and(|rest| rest.starts_with(&text[..byte])) {
+            at.place.offset += quote + byte;
+        }
+        at
+    }
+
+    /// The scalar as a value of some type.
+    pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Read<T>) -> Option<Located<T>> {
+        // What is expected is only known from a failure, so the type error of a list is told by the parser of nothing.
+        let expected = parse("\u{0}").err().map_or("a single value", |misfit| misfit.expected);
+        let written = self.written(expected)?;
+        match parse(&written.value.text) {
+            Ok(value) => Some(Located { value, at: written.at }),
+            Err(Misfit { expected, help }) => {
+                let message = format!("{} is not {expected}", written.value.shown());
+                self.context.error("BW204", &self.at, message, help);
+                None
+            }
+        }
+    }
+
+    /// One of a few words, in any case, `-` and `_` alike.
+    pub(super) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<Located<T>> {
+        let written = self.written("a word")?;
+        let plain = |word: &str| word.to_ascii_lowercase().replace('-', "_");
+        let found = words.iter().find(|(word, _)| plain(word) == plain(&written.value.text));
+        if let Some((_, value)) = found {
+            return Some(Located { value: *value, at: written.at });
+        }
+        let known = words.iter().map(|(word, _)| *word);
+        let help = match suggest::nearest(&written.value.text, known.clone())
+            .filter(|_| written.value.origin == Origin::Literal)
+        {
+            Some(near) => format!("did you mean `{near}`? It can be {}", suggest::list(known)),
+            None => format!("it can be {}", suggest::list(known)),
+        };
+        self.context.error("BW205", &self.at, format!("{} is not known here", written.value.shown()), Some(help));
+        None
+    }
+
+    /// Text as written.
+    pub(super) fn string(&self) -> Option<Located<String>> {
+        Some(self.written("text")?.map(|written| written.text))
+    }
+
+    /// A secret; warns of a literal that looks real and of other programs' placeholders.
+    pub(super) fn secret(&self) -> Option<Located<Secret>> {
+        let Located { value: written, at } = self.written("a secret")?;
+        let text = written.text.trim();
+        let secret = self.context.secret(text, &written.origin, &written.raw);
+        if written.origin == Origin::Literal && placeholder::looks_unexpanded(text) {
+            let help = "placeholders are written `${X}`".to_owned();
+            self.context.warning("BW306", &at, "this looks like a placeholder that nobody expands", Some(help));
+        } else if written.origin == Origin::Literal && looks_secret(text) {
+            let help = "use `${X}` or `${file:/path}`, and take a new key".to_owned();
+            self.context.warning("BW305", &at, "a secret stands in the file itself", Some(help));
+        }
+        match text.is_empty() {
+            true => None,
+            false => Some(Located { value: secret, at }),
+        }
+    }
+
+    /// The mapping in it.
+    pub(super) fn section(&self, dialect: Dialect) -> Option<Section<'c>> {
+        match &self.node.value {
+            Value::Mapping(_) => Some(Section { item: self.clone(), dialect, asked: RefCell::default() }),
+            Value::Null | Value::Refused => None,
+            Value::Scalar { .. } | Value::Sequence(_) => {
+                self.wrong_type("a mapping");
+                None
+            }
+        }
+    }
+
+    /// The elements of the list in it.
+    pub(super) fn items(&self) -> Vec<Self> {
+        match &self.node.value {
+            Value::Sequence(elements) => {
+                let child = |(index, node): (usize, &Rc<Node>)| self.child(node, format!("{}[{index}]", self.at.path));
+                elements.iter().enumerate().map(child).collect()
+            }
+            Value::Null | Value::Refused => Vec::new(),
+            Value::Scalar { .. } | Value::Mapping(_) => {
+                self.wrong_type("a list");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The elements of a list, or the value itself where one alone may stand.
+    pub(super) fn one_or_more(&self) -> Vec<Self> {
+        match &self.node.value {
+            Value::Scalar { .. } => vec![self.clone()],
+            Value::Sequence(_) | Value::Mapping(_) | Value::Null | Value::Refused => self.items(),
+        }
+    }
+
+    /// Texts of a list.
+    pub(super) fn strings(&self) -> Vec<Located<String>> {
+        self.one_or_more().iter().filter_map(Self::string).collect()
+    }
+
+    /// All pairs of a mapping whose keys are free.
+    pub(super) fn pairs(&self) -> Vec<(Located<String>, Self)> {
+        let Some(section) = self.section(Dialect::Ours) else { return Vec::new() };
+        let pair = |entry: &Entry| {
+            (Located { value: entry.key.clone(), at: section.key_at(entry) }, section.child_item(entry))
+        };
+        section.entries().iter().map(pair).collect()
+    }
+
+    fn child(&self, node: &Rc<Node>, path: String) -> Self {
+        let at = At { place: node.at, used_at: node.used_at.or(self.at.used_at), path: path.into() };
+        Self { context: self.context, node: Rc::clone(node), at }
+    }
+
+    /// The value as JSON: plain scalars as YAML 1.2 reads them, placeholders expanded.
+    pub(super) fn json(&self) -> Option<serde_json::Value> {
+        match &self.node.value {
+            Value::Null | Value::Refused => Some(serde_json::Value::Null),
+            Value::Scalar { .. } => {
+                let Written { text, is_plain, .. } = self.written("a value")?.value;
+                Some(if is_plain { plain_json(text) } else { serde_json::Value::String(text) })
+            }
+            Value::Sequence(_) => Some(self.items().iter().filter_map(Self::json).collect()),
+            Value::Mapping(_) => {
+                let pairs = self.pairs();
+                Some(pairs.iter().filter_map(|(key, item)| Some((key.value.clone(), item.json()?))).collect())
+            }
+        }
+    }
+}
+
+fn plain_json(text: String) -> serde_json::Value {
+    match text.as_str() {
+        "true" | "True" | "TRUE" => return true.into(),
+        "false" | "False" | "FALSE" => return false.into(),
+        _ => {}
+    }
+    if let Ok(integer) = text.parse::<i64>()
+        && !(text.len() > 1 && text.starts_with('0'))
+    {
+        return integer.into();
+    }
+    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.'));
+    match text.parse::<f64>().ok().filter(|_| is_number).and_then(serde_json::Number::from_f64) {
+        Some(number) => number.into(),
+        None => text.into(),
+    }
+}
+
+/// A mapping with known keys.
+pub(super) struct Section<'c> {
+    /// The mapping itself.
+    pub(super) item: Item<'c>,
+    dialect: Dialect,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'c> Section<'c> {
+    /// Where the mapping begins.
+    pub(super) fn at(&self) -> &At {
+        &self.item.at
+    }
+
+    fn entries(&self) -> &[Entry] {
+        match &self.item.node.value {
+            Value::Mapping(entries) => entries,
+            Value::Null | Value::Scalar { .. } | Value::Sequence(_) | Value::Refused => &[],
+        }
+    }
+
+    fn key_at(&self, entry: &Entry) -> At {
+        let path = child_path(&self.item.at.path, &entry.key);
+        At { place: entry.at, used_at: self.item.at.used_at, path: path.into() }
+    }
+
+    fn child_item(&self, entry: &Entry) -> Item<'c> {
+        self.item.child(&entry.value, child_path(&self.item.at.path, &entry.key))
+    }
+
+    fn entry(&self, key: &'static str) -> Option<&Entry> {
+        self.asked.borrow_mut().push(key);
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    /// Where a key stands, if it does, whatever its value.
+    pub(super) fn key(&self, key: &'static str) -> Option<At> {
+        self.entry(key).map(|entry| self.key_at(entry))
+    }
+
+    /// A key's value; none if it is absent or nothing.
+    pub(super) fn item(&self, key: &'static str) -> Option<Item<'c>> {
+        let item = self.child_item(self.entry(key)?);
+        match &item.node.value {
+            Value::Null | Value::Refused => None,
+            Value::Scalar { .. } | Value::Sequence(_) | Value::Mapping(_) => Some(item),
+        }
+    }
+
+    /// A key's mapping, in the same dialect.
+    pub(super) fn section(&self, key: &'static str) -> Option<Self> {
+        self.item(key)?.section(self.dialect)
+    }
+
+    /// A key's mapping, in another dialect.
+    pub(super) fn section_in(&self, key: &'static str, dialect: Dialect) -> Option<Self> {
+        self.item(key)?.section(dialect)
+    }
+
+    /// A key's list; empty if it is absent.
+    pub(super) fn items(&self, key: &'static str) -> Vec<Item<'c>> {
+        self.item(key).map(|item| item.items()).unwrap_or_default()
+    }
+
+    /// A key's value of some type.
+    pub(super) fn read<T>(&self, key: &'static str, parse: impl Fn(&str) -> Read<T>) -> Option<Located<T>> {
+        self.item(key)?.read(parse)
+    }
+
+    /// The same where the key may be `off` or null: then `Some(None)`.
+    pub(super) fn or_off<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&Self, &'static str) -> Option<Located<T>>,
+    ) -> Option<Located<Option<T>>> {
+        let entry = self.entry(key)?;
+        let item = self.child_item(entry);
+        match &entry.value.value {
+            Value::Null => return Some(Located { value: None, at: item.at }),
+            Value::Scalar { text, .. } if scalar::is_off(text) => return Some(Located { value: None, at: item.at }),
+            Value::Scalar { .. } => {}
+            Value::Sequence(_) | Value::Mapping(_) | Value::Refused => return None,
+        }
+        Some(read(self, key)?.map(Some))
+    }
+
+    /// Text.
+    pub(super) fn string(&self, key: &'static str) -> Option<Located<String>> {
+        self.item(key)?.string()
+    }
+
+    /// Text that must be there.
+    pub(super) fn required(&self, key: &'static str) -> Option<Located<String>> {
+        match self.entry(key).map(|entry| &entry.value.value) {
+            None | Some(Value::Null) => {
+                self.missing(key);
+                None
+            }
+            Some(Value::Scalar { .. } | Value::Sequence(_) | Value::Mapping(_) | Value::Refused) => {
+                let found = self.string(key).filter(|found| !found.value.is_empty());
+                if found.is_none() && !self.is_broken(key) {
+                    self.missing(key);
+                }
+                found
+            }
+        }
+    }
+
+    /// Says that a required key is missing.
+    pub(super) fn missing(&self, key: &str) {
+        let known = self.entries().iter().map(|entry| entry.key.as_str());
+        let help = suggest::nearest(key, known).map(|near| format!("`{near}` looks like it"));
+        self.item.context.error("BW206", self.at(), format!("`{key}` is required and missing"), help);
+    }
+
+    /// A boolean.
+    pub(super) fn boolean(&self, key: &'static str) -> Option<Located<bool>> {
+        self.read(key, scalar::boolean)
+    }
+
+    /// A secret.
+    pub(super) fn secret(&self, key: &'static str) -> Option<Located<Secret>> {
+        self.item(key)?.secret()
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&'static str, T)]) -> Option<Located<T>> {
+        self.item(key)?.word(words)
+    }
+
+    /// A whole number ≥ 0 that fits.
+    pub(super) fn integer(&self, key: &'static str) -> Option<Located<u32>> {
+        let read = self.read(key, scalar::integer)?;
+        match u32::try_from(read.value) {
+            Ok(value) => Some(Located { value, at: read.at }),
+            Err(_) => {
+                self.item.context.error("BW205", &read.at, format!("{} is too large", read.value), None);
+                None
+            }
+        }
+    }
+
+    /// A limit or count ≥ 1.
+    pub(super) fn count(&self, key: &'static str) -> Option<Located<NonZeroU32>> {
+        let read = self.integer(key)?;
+        match NonZeroU32::new(read.value) {
+            Some(value) => Some(Located { value, at: read.at }),
+            None => {
+                let help = "omit it for unlimited; `weight: 0` drains".to_owned();
+                self.item.context.error("BW603", &read.at, format!("`{key}` is 0"), Some(help));
+                None
+            }
+        }
+    }
+
+    /// The same as a bare number.
+    pub(super) fn count_number(&self, key: &'static str) -> Option<Located<u32>> {
+        Some(self.count(key)?.map(NonZeroU32::get))
+    }
+
+    /// A duration > 0.
+    pub(super) fn duration(&self, key: &'static str) -> Option<Located<Duration>> {
+        let read = self.read(key, scalar::duration)?;
+        match read.value.is_zero() {
+            false => Some(read),
+            true => {
+                let help = "use `off` where the key may be off".to_owned();
+                self.item.context.error("BW601", &read.at, format!("`{key}` is zero"), Some(help));
+                None
+            }
+        }
+    }
+
+    /// A time limit of a call: a duration > 0, with a warning where it is hardly meant.
+    pub(super) fn time_limit(&self, key: &'static str) -> Option<Located<Duration>> {
+        let read = self.duration(key)?;
+        let context = self.item.context;
+        if read.value < Duration::from_millis(100) {
+            context.warning("BW601", &read.at, format!("`{key}` is below 100ms: hardly any call will make it"), None);
+        } else if read.value > Duration::from_secs(3_600) {
+            context.warning("BW601", &read.at, format!("`{key}` is longer than an hour"), None);
+        }
+        Some(read)
+    }
+
+    /// A ratio in (0, 1], in 1/10 000.
+    pub(super) fn ratio(&self, key: &'static str) -> Option<Located<u32>> {
+        let read = self.read(key, scalar::ratio)?;
+        if read.value > 0.0 && read.value <= 1.0 {
+            return Some(read.map(|value| ((value * RATIO_UNIT).round() as u32).max(1)));
+        }
+        let help = "write 0.5 or 50%".to_owned();
+        self.item.context.error("BW604", &read.at, format!("`{key}` must lie in (0, 1]"), Some(help));
+        None
+    }
+
+    /// A share by which something varies, in [0, 1), in 1/10 000.
+    pub(super) fn jitter(&self, key: &'static str) -> Option<Located<u32>> {
+        let read = self.read(key, scalar::ratio)?;
+        if (0.0..1.0).contains(&read.value) {
+            return Some(read.map(|value| ((value * RATIO_UNIT).round() as u32).min(9_999)));
+        }
+        self.item.context.error("BW604", &read.at, format!("`{key}` must lie in [0, 1)"), None);
+        None
+    }
+
+    /// Whether a key's value cannot be read, rather than being absent or expanding to nothing.
+    pub(super) fn is_broken(&self, key: &'static str) -> bool {
+        let Some(item) = self.item(key) else { return false };
+        match &item.node.value {
+            Value::Scalar { text, .. } => placeholder::expand(text, &item.context.lookup(item.at.place.file)).is_err(),
+            Value::Sequence(_) | Value::Mapping(_) | Value::Refused => true,
+            Value::Null => false,
+        }
+    }
+
+    /// Whether a key stands here, whatever its value.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.entries().iter().any(|entry| entry.key == key)
+    }
+
+    /// Complains about every key that nobody asked for.
+    pub(super) fn finish(self) {
+        let asked = self.asked.borrow();
+        let context = self.item.context;
+        let mut not_applicable = Vec::new();
+        for entry in self.entries().iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
+            let at = self.key_at(entry);
+            if self.item.at.path.is_empty() && entry.key.starts_with("x-") {
+                continue;
+            }
+            match self.dialect {
+                Dialect::Ours => {
+                    context.error("BW201", &at, format!("unknown key `{}`", entry.key), self.help(&entry.key, &asked))
+                }
+                Dialect::LiteLlm(scope) => match litellm_keys::meaning(scope, &entry.key) {
+                    litellm_keys::Meaning::Silent => {}
+                    litellm_keys::Meaning::NotApplicable => not_applicable.push((at, entry.key.as_str())),
+                    litellm_keys::Meaning::Protective => self.protective(&at, &entry.key),
+                    litellm_keys::Meaning::Free => self.near_miss(&at, &entry.key, &asked),
+                    litellm_keys::Meaning::Unknown => {
+                        context.warning(
+                            "BW201",
+                            &at,
+                            format!("unknown key `{}`", entry.key),
+                            self.help(&entry.key, &asked),
+                        );
+                    }
+                },
+            }
+        }
+        if let Some((at, _)) = not_applicable.first() {
+            let keys = suggest::list(not_applicable.iter().map(|(_, key)| *key)).replace(" or ", ", ");
+            context.warning("BW202", at, format!("not applicable here, ignored: {keys}"), None);
+        }
+    }
+
+    fn protective(&self, at: &At, key: &str) {
+        let context = self.item.context;
+        let message = format!("`{key}` protects something in LiteLLM and is not done here");
+        if context.is_ignored(&at.path) {
+            context.warning("BW203", at, message, None);
+            return;
+        }
+        let help = format!("to start without it, list `{}` in `defaults.ignore_unsupported`", at.path);
+        context.error("BW203", at, message, Some(help));
+    }
+
+    /// Free metadata: only what is nearly one of our keys, or means routing elsewhere, is said.
+    fn near_miss(&self, at: &At, key: &str, asked: &[&'static str]) {
+        if suggest::nearest(key, asked.iter().copied()).is_some()
+            || litellm_keys::elsewhere(&self.item.at.path, key).is_some()
+        {
+            let message = format!("`{key}` is not read here");
+            self.item.context.warning("BW201", at, message, self.help(key, asked));
+        }
+    }
+
+    fn help(&self, key: &str, asked: &[&'static str]) -> Option<String> {
+        if let Some(hint) = litellm_keys::elsewhere(&self.item.at.path, key) {
+            return Some(hint.to_owned());
+        }
+        let mut known: Vec<&str> = asked.to_vec();
+        known.sort_unstable();
+        known.dedup();
+        match suggest::nearest(key, known.iter().copied()) {
+            Some(near) => Some(format!("did you mean `{near}`?")),
+            None => Some(format!("keys here are {}", suggest::list(known).replace(" or ", ", "))),
+        }
+    }
+}
