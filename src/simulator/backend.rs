@@ -65,6 +65,8 @@ pub(super) struct Arrival {
     pub(super) connection: u64,
     pub(super) request_on_connection: u64,
     pub(super) times: Times,
+    /// The rule of an earlier request that decides about this one, too.
+    pub(super) decided: Option<Chosen>,
 }
 
 impl Backend {
@@ -127,7 +129,7 @@ impl Backend {
         let now = clock::now();
         let state = &mut *lock(&self.state);
         state.sequence += 1;
-        let rule = state.book.choose(asked, now, &mut state.rng);
+        let rule = arrival.decided.clone().or_else(|| state.book.choose(asked, now, &mut state.rng));
         state.journal.counts_mut().requests += 1;
         if state.settings.record {
             state.journal.record(Recorded {

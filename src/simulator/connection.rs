@@ -9,12 +9,12 @@ use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::backend::{Arrival, Backend, Ticket};
-use super::fault::Fault;
-use super::fault::Template;
+use super::fault::{Fault, Template};
 use super::journal::{Ended, Times};
 use super::provider_error;
 use super::request::Request;
 use super::respond::{self, Understood};
+use super::rule::Chosen;
 use super::script::{self, Connection, End, Script, Step};
 use super::socket::{Broken, Socket};
 
@@ -29,12 +29,13 @@ pub(super) async fn serve(backend: Arc<Backend>, stream: TcpStream) {
     match rule.as_ref().map(|chosen| &*chosen.fault) {
         Some(Fault::AcceptReset) => return socket.reset(),
         // The kernel's buffer takes what the client sends, and nobody reads it.
-        Some(Fault::Blackhole) => return tokio::time::sleep(MAX_HOLD).await,
+        Some(Fault::Blackhole) => return socket.swallow(MAX_HOLD).await,
         Some(_) | None => {}
     }
     let mut idle = backend.watch_idle();
     let mut idle_limit = Duration::from_millis(backend.settings().idle_timeout_ms);
-    let mut resets_on_reuse = false;
+    // The rule that has decided about the next request already.
+    let mut decided: Option<Chosen> = None;
     for request_on_connection in 1.. {
         match wait_for_request(&mut socket, &mut idle, idle_limit).await {
             Waited::Came => {}
@@ -46,18 +47,15 @@ pub(super) async fn serve(backend: Arc<Backend>, stream: TcpStream) {
             Ok(arrived) => arrived,
             Err(broken) => return turn_away(&backend, socket, broken).await,
         };
-        if resets_on_reuse {
-            return socket.reset();
-        }
-        let arrival = Arrival { connection: number, request_on_connection, times };
-        let (script, ticket) = decide(&backend, &request, &arrival);
+        let arrival = Arrival { connection: number, request_on_connection, times, decided: decided.take() };
+        let (script, ticket, rule) = decide(&backend, &request, &arrival);
         let end = script.end;
         if !play(&backend, &mut socket, script, ticket).await {
             return;
         }
         match end {
             End::KeepAlive => {}
-            End::ResetOnReuse => resets_on_reuse = true,
+            End::ResetOnReuse => decided = rule,
             End::CloseIdle(wait) => idle_limit = wait,
             End::Reset => return socket.reset(),
             End::Close | End::Hang | End::Comment(_) => return socket.close().await,
@@ -110,14 +108,17 @@ async fn turn_away(backend: &Backend, mut socket: Socket, broken: Broken) {
 }
 
 /// Chooses the rule, makes the answer, writes the script: all without a wait.
-fn decide(backend: &Arc<Backend>, request: &Request, arrival: &Arrival) -> (Script, Ticket) {
+fn decide(backend: &Arc<Backend>, request: &Request, arrival: &Arrival) -> (Script, Ticket, Option<Chosen>) {
     let understood = Understood::read(backend.dialect, request);
     let mut begun = backend.begin(&understood.asked(request), arrival);
     let ticket = Ticket::new(backend, &begun);
+    if arrival.decided.is_some() {
+        return (Script::reset(), ticket, None);
+    }
     let answer = respond::answer(backend, request, &understood, &mut begun);
     let connection = Connection { takes_chunks: 1 <= request.version(), keeps_alive: request.keeps_alive() };
     let fault = begun.rule.as_ref().map(|chosen| &*chosen.fault);
-    (script::write(&answer, fault, connection), ticket)
+    (script::write(&answer, fault, connection), ticket, begun.rule)
 }
 
 /// Plays a script; false if the client left before its end.

@@ -79,6 +79,20 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The options as `--help` tells them.
+    pub const HELP: &str = "\
+Usage: breakwater simulate [OPTIONS]
+
+  --backend NAME=[ADDR:]PORT[:openai|azure|compat]
+                            a virtual backend; repeats. Default: openai=4101, azure=4102, compat=4103
+  --control [ADDR:]PORT     the control port (default 127.0.0.1:4100)
+  --seed N                  makes every random choice repeatable (default 0)
+  --preset BACKEND=NAME     starts with a fault: outage, brownout, azure_429_burst, role_only_stall,
+                            die_mid_stream, flapping; repeats
+
+Everything listens on loopback unless an address says otherwise.
+";
+
     /// Reads `--control ADDR:PORT`, `--backend NAME=[ADDR:]PORT[:DIALECT]` (repeats; the first one replaces the default
     /// backends), `--seed N` and `--preset BACKEND=PRESET` (repeats). The error is a sentence for the user.
     pub fn from_args(args: impl Iterator<Item = OsString>) -> Result<Self, String> {

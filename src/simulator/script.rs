@@ -64,6 +64,13 @@ pub(super) struct Script {
     pub(super) status: Option<u16>,
 }
 
+impl Script {
+    /// RST and nothing else.
+    pub(super) fn reset() -> Self {
+        Self { steps: Vec::new(), end: End::Reset, ended: Ended::Fault, status: None }
+    }
+}
+
 /// How the connection is to be used after a healthy answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Connection {

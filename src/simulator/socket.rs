@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -27,6 +27,12 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What is taken out of a buffer by one read.
 const READ_BYTES: usize = 16 << 10;
+
+/// Longest body that is copied out of the read buffer; longer ones fill a buffer of their own well enough.
+const MAX_COPIED_BYTES: usize = 64 << 10;
+
+/// How often a connection that nobody reads is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Bytes a client may send ahead while it is being answered; beyond them nothing is read, and its leaving is seen late.
 const MAX_AHEAD_BYTES: usize = 1 << 20;
@@ -72,7 +78,7 @@ impl Socket {
         loop {
             match Request::parse(&self.buffer) {
                 Ok(Some(request)) => {
-                    let _ = self.buffer.split_to(request.head_length());
+                    self.buffer.advance(request.head_length());
                     return Ok(request);
                 }
                 Ok(None) => self.fill_in_time().await?,
@@ -124,7 +130,13 @@ impl Socket {
         while self.buffer.len() < length {
             self.fill_in_time().await?;
         }
-        Ok(self.buffer.split_to(length).freeze())
+        if MAX_COPIED_BYTES < length {
+            return Ok(self.buffer.split_to(length).freeze());
+        }
+        // A short body that is kept must not keep the whole buffer, and the buffer is used again.
+        let taken = Bytes::copy_from_slice(&self.buffer[..length]);
+        self.buffer.advance(length);
+        Ok(taken)
     }
 
     async fn take_line(&mut self) -> Result<Bytes, Broken> {
@@ -168,6 +180,17 @@ impl Socket {
                 filled = self.fill(), if self.buffer.len() < MAX_AHEAD_BYTES => filled?,
             }
         }
+    }
+
+    /// Reads nothing until the client leaves or the time is over.
+    pub(super) async fn swallow(&self, longest: Duration) {
+        let left = async {
+            while self.stream.ready(Interest::READABLE).await.is_ok_and(|ready| !ready.is_read_closed()) {
+                sleep(LOOK).await;
+            }
+        };
+        // Either way the connection ends with its caller.
+        let _ = timeout(longest, left).await;
     }
 
     /// RST in place of an orderly end.

@@ -155,6 +155,9 @@ async fn kept_connections_turn_out_dead() {
     assert_eq!((first.status(), first.header("connection")), (Some(200), None));
     let second = client.ask(&chat("")).await;
     assert_eq!((second.closing, second.bytes.len()), (Closing::Reset, 0));
+    simulator.wait_for("openai", 2, PATIENCE).await.unwrap();
+    let reused = &simulator.requests("openai")[1];
+    assert_eq!((reused.request_on_connection, reused.rule, reused.ended), (2, Some(0), Some(Ended::Fault)));
 
     simulator.set_rules("openai", vec![rule(json!({"stale": {"close_idle": 1}}))]).unwrap();
     let mut client = Client::connect(address).await;
