@@ -16,6 +16,8 @@ pub(super) struct Answer {
     pub(super) fields: Vec<Field>,
     /// The wait before the first byte.
     pub(super) lead: Duration,
+    /// Whether each event is a write of its own.
+    pub(super) flushes_events: bool,
     pub(super) payload: Payload,
 }
 
@@ -47,12 +49,18 @@ impl Answer {
     /// An answer with this body.
     pub(super) fn whole(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let payload = Payload::Whole { content_type: content_type.into(), body: body.into() };
-        Self { status, fields: Vec::new(), lead: Duration::ZERO, payload }
+        Self { status, fields: Vec::new(), lead: Duration::ZERO, flushes_events: false, payload }
     }
 
     /// A stream.
     pub(super) fn stream(events: Vec<Event>) -> Self {
-        Self { status: 200, fields: Vec::new(), lead: Duration::ZERO, payload: Payload::Events(events) }
+        Self {
+            status: 200,
+            fields: Vec::new(),
+            lead: Duration::ZERO,
+            flushes_events: false,
+            payload: Payload::Events(events),
+        }
     }
 
     /// Sets a field in place of those of the same name.

@@ -17,6 +17,7 @@ use super::respond::{self, Understood};
 use super::rule::Chosen;
 use super::script::{self, Connection, End, Script, Step};
 use super::socket::{Broken, Socket};
+use crate::clock;
 
 /// Longest a fault holds a connection whose client does not leave.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
@@ -124,9 +125,14 @@ fn decide(backend: &Arc<Backend>, request: &Request, arrival: &Arrival) -> (Scri
 /// Plays a script; false if the client left before its end.
 async fn play(backend: &Backend, socket: &mut Socket, script: Script, mut ticket: Ticket) -> bool {
     ticket.status = script.status;
+    // Waits add up from here: what one of them oversleeps is taken off the next, so that rates above the timer's hold.
+    let mut due = clock::now();
     for step in script.steps {
         let done = match step {
-            Step::Wait(wait) => socket.wait(wait).await,
+            Step::Wait(wait) => {
+                due = due.plus(wait);
+                socket.wait_until(due).await
+            }
             Step::Send { bytes, events } => send(backend, socket, &bytes, events, &mut ticket).await,
         };
         if done.is_err() {
@@ -135,7 +141,7 @@ async fn play(backend: &Backend, socket: &mut Socket, script: Script, mut ticket
         }
     }
     let held = match script.end {
-        End::Hang => socket.wait(MAX_HOLD).await,
+        End::Hang => socket.wait_until(clock::now().plus(MAX_HOLD)).await,
         End::Comment(every) => comment(backend, socket, every, &mut ticket).await,
         End::KeepAlive | End::Close | End::Reset | End::CloseIdle(_) | End::ResetOnReuse => Ok(()),
     };
@@ -159,9 +165,9 @@ async fn send(
 
 /// A comment every so often, until the client leaves or the hold ends.
 async fn comment(backend: &Backend, socket: &mut Socket, every: Duration, ticket: &mut Ticket) -> Result<(), Broken> {
-    let until = backend.elapsed() + MAX_HOLD;
-    while backend.elapsed() < until {
-        socket.wait(every).await?;
+    let until = clock::now().plus(MAX_HOLD);
+    while clock::now() < until {
+        socket.wait_until(clock::now().plus(every)).await?;
         send(backend, socket, script::COMMENT_CHUNK, 0, ticket).await?;
     }
     Ok(())

@@ -29,7 +29,9 @@ impl Understood {
     /// Reads path and body.
     pub(super) fn read(dialect: Dialect, request: &Request) -> Self {
         let place = paths::find(dialect, request.method(), request.path(), request.query());
-        let is_json = request.method() == "POST" && !is_form(request);
+        // The one POST without a body.
+        let is_cancel = place.as_ref().is_ok_and(|place| place.operation == Operation::CancelBatch);
+        let is_json = request.method() == "POST" && !is_form(request) && !is_cancel;
         let fields = if is_json { Fields::read(request.body()) } else { Ok(Fields::default()) };
         let deployment = place.as_ref().ok().and_then(|place| place.deployment.clone());
         let in_body = || match &fields {
@@ -107,6 +109,7 @@ fn healthy(
     let mut answer =
         checked(backend, request, understood, begun, pace).unwrap_or_else(|refusal| refusal.answer(backend.dialect));
     answer.lead += lead;
+    answer.flushes_events = settings.flush_events;
     answer
 }
 

@@ -83,7 +83,7 @@ pub(super) struct Connection {
 /// Writes the script of an answer under a fault.
 pub(super) fn write(answer: &Answer, fault: Option<&Fault>, connection: Connection) -> Script {
     let cut = Cut::of(fault, &answer.payload);
-    let mut writer = Writer::new(fault, connection);
+    let mut writer = Writer::new(fault, connection, answer.flushes_events);
     writer.pause(answer.lead);
     if cut.place == Place::BeforeHead {
         return writer.finish(cut.end, Ended::Fault, None);
@@ -218,13 +218,14 @@ struct Writer {
     wire: Wire,
     slow: Slow,
     is_broken_chunk: bool,
+    flushes_events: bool,
 }
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 const CUT: ControlFlow<()> = ControlFlow::Break(());
 
 impl Writer {
-    fn new(fault: Option<&Fault>, connection: Connection) -> Self {
+    fn new(fault: Option<&Fault>, connection: Connection, flushes_events: bool) -> Self {
         let wire = match fault {
             Some(Fault::Wire(wire)) => wire.clone(),
             _ => Wire::default(),
@@ -243,6 +244,7 @@ impl Writer {
             wire,
             slow,
             is_broken_chunk: matches!(fault, Some(Fault::Malformed(Malformed::BadChunk))),
+            flushes_events,
         }
     }
 
@@ -362,6 +364,9 @@ impl Writer {
             let block = self.block(index, event);
             self.pending_events += 1;
             self.piece(&block);
+            if self.flushes_events {
+                self.flush();
+            }
         }
         GO_ON
     }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub tokens_per_second: Option<f64>,
     /// How much each gap between words varies: 0 not at all, 1 from none to double.
     pub jitter: f64,
+    /// Each event is a write of its own, even if nothing waits between them; else they go out together.
+    pub flush_events: bool,
     /// Unknown top-level fields of a JSON body are answered with 400.
     pub strict: bool,
     /// `stream_options` is answered with 400, as old servers do.
@@ -99,6 +101,7 @@ impl Settings {
             ttft_ms: Delay::NONE,
             tokens_per_second: None,
             jitter: 0.0,
+            flush_events: false,
             strict: true,
             reject_stream_options: false,
             dimensions: 16,

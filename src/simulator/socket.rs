@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::request::{Framing, Request};
+use crate::clock::{self, Instant};
 
 /// Largest request body: twice what the gateway takes.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -171,8 +172,11 @@ impl Socket {
     }
 
     /// Waits, and says at once if the client leaves meanwhile.
-    pub(super) async fn wait(&mut self, wait: Duration) -> Result<(), Broken> {
-        let timer = sleep(wait);
+    pub(super) async fn wait_until(&mut self, due: Instant) -> Result<(), Broken> {
+        if due <= clock::now() {
+            return Ok(());
+        }
+        let timer = sleep_until(clock::to_tokio(due));
         tokio::pin!(timer);
         loop {
             tokio::select! {

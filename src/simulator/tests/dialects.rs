@@ -214,7 +214,7 @@ async fn the_smaller_operations_have_their_shapes() {
     assert_eq!(client.ask(&get(&format!("/v1/files/{file}/content"))).await.text(), "{}");
     let batch = format!(r#"{{"input_file_id":"{file}","endpoint":"/v1/chat/completions","completion_window":"24h"}}"#);
     let batch = client.ask(&post("/v1/batches", &batch)).await.json()["id"].as_str().unwrap().to_owned();
-    let cancelled = client.ask(&post(&format!("/v1/batches/{batch}/cancel"), "{}")).await;
+    let cancelled = client.ask(&post(&format!("/v1/batches/{batch}/cancel"), "")).await;
     assert_eq!(cancelled.json()["status"], "cancelling");
     assert_eq!(simulator.counts("openai").connections, 1);
     simulator.stop().await;
