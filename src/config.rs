@@ -101,6 +101,7 @@ impl ApiKey {
 }
 
 /// Everything a configuration says, compiled and checked.
+#[derive(Clone)]
 pub struct Config {
     /// The listener for clients.
     pub server: Server,

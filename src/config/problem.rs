@@ -52,9 +52,10 @@ pub struct Problem {
 }
 
 /// How problems are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProblemFormat {
     /// With the line and carets.
+    #[default]
     Human,
     /// One line each.
     Short,

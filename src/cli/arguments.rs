@@ -1,0 +1,117 @@
+//! The command line as typed.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use crate::config::ProblemFormat;
+use lexopt::prelude::{Long, Short, Value, ValueExt as _};
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Arguments {
+    pub(super) command: Command,
+    pub(super) options: Options,
+}
+
+/// Which command.
+#[derive(Debug, PartialEq)]
+pub(super) enum Command {
+    Serve,
+    Check,
+    Demo,
+    /// The simulator reads its own words.
+    Simulate(Vec<OsString>),
+    Help,
+    Version,
+}
+
+/// The options of all commands.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Options {
+    pub(super) config: Option<PathBuf>,
+    pub(super) host: Option<IpAddr>,
+    pub(super) port: Option<u16>,
+    pub(super) workers: Option<NonZeroU32>,
+    pub(super) strict: bool,
+    pub(super) format: ProblemFormat,
+}
+
+impl Arguments {
+    /// Reads the words after the program's name.
+    ///
+    /// # Errors
+    /// What was not understood.
+    pub(super) fn read(words: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let words: Vec<OsString> = words.collect();
+        if words.first().is_some_and(|word| word == "simulate") {
+            return Ok(Self { command: Command::Simulate(words[1..].to_vec()), options: Options::default() });
+        }
+        Self::read_own(words).map_err(|error| error.to_string())
+    }
+
+    fn read_own(words: Vec<OsString>) -> Result<Self, lexopt::Error> {
+        let mut parser = lexopt::Parser::from_args(words);
+        let mut command = None;
+        let mut options = Options::default();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => command = Some(Command::Help),
+                Short('V') | Long("version") => command = Some(Command::Version),
+                Short('c') | Long("config") => options.config = Some(PathBuf::from(parser.value()?)),
+                Long("host") => options.host = Some(parser.value()?.parse()?),
+                Long("port") => options.port = Some(parser.value()?.parse()?),
+                Long("workers") => options.workers = Some(parser.value()?.parse()?),
+                Long("strict") => options.strict = true,
+                Long("format") => {
+                    options.format = match parser.value()?.string()?.as_str() {
+                        "human" => ProblemFormat::Human,
+                        "short" => ProblemFormat::Short,
+                        "json" => ProblemFormat::Json,
+                        "github" => ProblemFormat::Github,
+                        other => return Err(format!("--format is human, short, json or github, not `{other}`").into()),
+                    };
+                }
+                Value(word) if command.is_none() => {
+                    command = Some(match word.to_str() {
+                        Some("serve") => Command::Serve,
+                        Some("check") => Command::Check,
+                        Some("demo") => Command::Demo,
+                        Some(_) | None => return Err(format!("`{}` is no command", word.display()).into()),
+                    });
+                }
+                Short(_) | Long(_) | Value(_) => return Err(argument.unexpected()),
+            }
+        }
+        Ok(Self { command: command.unwrap_or(Command::Serve), options })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &str) -> Result<Arguments, String> {
+        Arguments::read(words.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn words_become_commands() {
+        let serve = read("--config a.yaml --host 127.0.0.1 --port 4500 --workers 1").unwrap();
+        assert_eq!(serve.command, Command::Serve);
+        assert_eq!(serve.options.config, Some(PathBuf::from("a.yaml")));
+        assert_eq!((serve.options.port, serve.options.workers), (Some(4500), NonZeroU32::new(1)));
+        assert_eq!(read("check -c x --strict").unwrap().command, Command::Check);
+        assert_eq!(read("demo").unwrap().command, Command::Demo);
+        assert_eq!(read("simulate --seed 7").unwrap().command, Command::Simulate(vec!["--seed".into(), "7".into()]));
+        assert_eq!(read("--help").unwrap().command, Command::Help);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        for words in ["sreve", "--port 99999", "--workers 0", "--prot 1", "check --format xml", "serve demo"] {
+            assert!(read(words).is_err(), "{words}");
+        }
+    }
+}

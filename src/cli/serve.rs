@@ -1,0 +1,105 @@
+//! `breakwater serve`: load, say what is suspicious, serve until told to stop.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::arguments::Options;
+use super::{INVALID, NO_ADDRESS, USAGE, fail, tell};
+use crate::config::{self, Config, Loaded, SystemSource};
+use crate::server::Server;
+use crate::supervisor::Supervisor;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::labels::{Label as _, LogKind};
+use crate::telemetry::{Metrics, events};
+
+/// Where a configuration is looked for when none is named.
+const PLACES: [&str; 4] = ["breakwater.yaml", "litellm_config.yaml", "config.yaml", "/etc/breakwater/breakwater.yaml"];
+
+/// Serves.
+pub(super) fn run(options: &Options) -> ExitCode {
+    let path = match find(options) {
+        Ok(path) => path,
+        Err(problem) => return fail(USAGE, &problem),
+    };
+    let loaded = match load(&path, options) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    // Before the first event, so that a person sees them above the log.
+    tell(&loaded.render(options.format));
+    let config = with_flags(loaded.config, options);
+    match actix_rt::System::new().block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, problem)) => fail(code, &problem),
+    }
+}
+
+/// The file that is named, or the first that exists.
+pub(super) fn find(options: &Options) -> Result<PathBuf, String> {
+    if let Some(path) = &options.config {
+        return Ok(path.clone());
+    }
+    let named = std::env::var_os("BREAKWATER_CONFIG").map(PathBuf::from);
+    let found = named.or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.exists()));
+    found.ok_or_else(|| {
+        format!(
+            "no configuration: name one with --config, or put one at {}\n(`breakwater demo` needs none)",
+            PLACES.join(", ")
+        )
+    })
+}
+
+/// Loads a configuration or says everything that is wrong with it.
+pub(super) fn load(path: &Path, options: &Options) -> Result<Loaded, ExitCode> {
+    config::load(path, &SystemSource).map_err(|report| {
+        let code = if path.exists() { INVALID } else { USAGE };
+        fail(code, report.render(options.format).trim_end())
+    })
+}
+
+/// Command-line flags stay in force over what the file says.
+pub(super) fn with_flags(config: Arc<Config>, options: &Options) -> Arc<Config> {
+    if options.host.is_none() && options.port.is_none() && options.workers.is_none() {
+        return config;
+    }
+    let mut changed = Config::clone(&config);
+    changed.server.host = options.host.unwrap_or(changed.server.host);
+    changed.server.port = options.port.unwrap_or(changed.server.port);
+    changed.server.workers = options.workers.or(changed.server.workers);
+    Arc::new(changed)
+}
+
+/// Serves a configuration until a signal ends it.
+async fn serve(config: Arc<Config>) -> Result<(), (u8, String)> {
+    let server = start(&config)?;
+    server.run().await.map_err(|error| (NO_ADDRESS, format!("signals cannot be heard: {error}")))
+}
+
+/// Starts everything. Must run on the control arbiter.
+pub(super) fn start(config: &Arc<Config>) -> Result<Server, (u8, String)> {
+    events::start(&config.logging).map_err(|problem| (INVALID, problem))?;
+    if config.server.tls.is_some() {
+        return Err((INVALID, "server.tls: this version does not serve TLS yet; put a TLS proxy in front".to_owned()));
+    }
+    if config.auth.keys.is_empty() && !config.server.host.is_loopback() {
+        warn!(host = %config.server.host, "no client key is configured: anyone who reaches this address can spend yours");
+    }
+    let metrics = Metrics::new();
+    let log = open_log(config, &metrics)?;
+    let supervisor = Supervisor::start(config, metrics).map_err(|problem| (INVALID, problem))?;
+    let address = (config.server.host, config.server.port);
+    Server::start(&supervisor, log)
+        .map_err(|error| (NO_ADDRESS, format!("cannot listen on {}:{}: {error}", address.0, address.1)))
+}
+
+fn open_log(config: &Config, metrics: &Metrics) -> Result<Option<AccessLog>, (u8, String)> {
+    if !config.logging.access_log {
+        return Ok(None);
+    }
+    let dropped = metrics.lines_dropped.child(&[LogKind::Access.name()]);
+    let log = AccessLog::start(config.logging.format, dropped);
+    log.map(Some).map_err(|error| (NO_ADDRESS, format!("the log's thread cannot be started: {error}")))
+}
