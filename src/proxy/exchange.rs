@@ -18,7 +18,6 @@ use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
 use super::trail::{AttemptResult, Entry};
 use super::unary::{self, Expected, Judgement};
 use super::upstream::{self, Answer, AnswerBody, Limits};
-use super::usage::Usage;
 use super::wanted::{api, expected};
 use super::{Proxy, Trip, WholeReply, forward, hint};
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
@@ -253,7 +252,7 @@ impl Stage<'_> {
         };
         match unary::judge_no_stream(&body) {
             Judgement::Failed(error) => self.in_band(attempt, answer.headers(), error.fields),
-            Judgement::Good | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
+            Judgement::Good(_) | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
         }
     }
 
@@ -281,12 +280,11 @@ impl Stage<'_> {
                 return self.fail(attempt, class, None, said);
             }
         };
-        match unary::judge(expected, &content_type, &body) {
-            Judgement::Good => {}
+        let usage = match unary::judge(expected, &content_type, &body) {
+            Judgement::Good(usage) => usage,
             Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
             Judgement::Failed(error) => return self.in_band(attempt, answer.headers(), error.fields),
-        }
-        let usage = if expected == Expected::Anything { None } else { Usage::of_body(&body) };
+        };
         if let Some(usage) = usage {
             attempt.usage(usage);
             trip.record.usage = Some(usage);

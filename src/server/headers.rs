@@ -1,12 +1,12 @@
 //! `x-breakwater-*` and their `x-litellm-*` aliases: the only place (spec/wire.md 1.6).
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::ResponseHeaders;
 use crate::proxy::record::Record;
+use crate::telemetry::access_log::push_millis;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-breakwater-request-id");
 const ROUTE: HeaderName = HeaderName::from_static("x-breakwater-route");
@@ -72,8 +72,7 @@ pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, sh
         out.insert(RETRIES, HeaderValue::from(trail.attempted_retries()));
     }
     let mut text = String::with_capacity(16);
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{:.3}", overhead.as_secs_f64() * 1_000.0);
+    push_millis(&mut text, overhead);
     out.insert(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
 }
 
