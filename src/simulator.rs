@@ -47,6 +47,7 @@ mod paths;
 mod preset;
 mod provider_error;
 mod read;
+mod record;
 mod request;
 mod respond;
 mod rule;
@@ -56,6 +57,7 @@ mod socket;
 mod tamper;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use std::future::Future;
 use std::io;
@@ -73,8 +75,9 @@ pub use fault::{
     CutAt, ErrorForm, Fault, HangAt, InBandError, LineEnd, Malformed, Quota, QuotaStyle, RetryAfter, Slow, Stale,
     Status, Template, Truncate, Wire,
 };
-pub use journal::{Counts, Ended, Recorded, RecordedBody, Times};
+pub use journal::Counts;
 pub use options::{BackendOptions, Dialect, Options};
+pub use record::{Ended, Recorded, RecordedBody, Times};
 pub use rule::{Alternating, HeaderMatch, Match, Rule};
 pub use settings::Settings;
 
