@@ -176,3 +176,31 @@ fn check_headers(place: &str, headers: &BTreeMap<String, String>) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_examples_are_faults() {
+        let lines = include_str!("../simulator.rs").lines();
+        let examples = lines.skip_while(|line| !line.contains("All faults by example")).skip(3);
+        let text: String = examples.take_while(|line| !line.contains("```")).map(|line| &line[3..]).collect();
+        let faults: Vec<Fault> =
+            serde_json::Deserializer::from_str(&text).into_iter().collect::<Result<_, _>>().unwrap();
+        assert!(30 < faults.len());
+        let names = |faults: &[Fault]| {
+            let names = faults.iter().map(|fault| {
+                let json = serde_json::to_string(fault).unwrap();
+                json.split('"').nth(1).unwrap().to_owned()
+            });
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let unknown = serde_json::from_str::<Fault>(r#""?""#).unwrap_err().to_string();
+        let all = unknown.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        assert_eq!(names(&faults), all);
+        for fault in faults {
+            fault.check().unwrap();
+        }
+    }
+}

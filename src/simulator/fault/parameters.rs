@@ -121,7 +121,7 @@ pub enum QuotaStyle {
     Ptu,
 }
 
-/// Where to stop sending.
+/// Where to stop sending. An answer that ends before that place ends well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum HangAt {
@@ -137,7 +137,7 @@ pub enum HangAt {
     AfterEvents(usize),
 }
 
-/// Where to cut the connection.
+/// Where to cut the connection. An answer that ends before that place ends well.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum CutAt {

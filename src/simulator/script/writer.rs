@@ -18,6 +18,9 @@ const MAX_WRITE_BYTES: usize = 64 << 10;
 /// How often a throttled body is fed per second.
 const THROTTLE_TICKS: u64 = 20;
 
+/// Most comments within one wait: all are planned before it begins.
+const MAX_COMMENTS_PER_WAIT: u32 = 10_000;
+
 /// How the body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -86,7 +89,7 @@ impl Writer {
     /// A pause within a stream: comments go on meanwhile.
     fn wait_with_comments(&mut self, wait: Duration) {
         let Some(every) = self.wire.comments_ms else { return self.pause(wait) };
-        let every = Duration::from_millis(every.get());
+        let every = Duration::from_millis(every.get()).max(wait / MAX_COMMENTS_PER_WAIT);
         let mut left = wait;
         while every < left {
             self.pause(every);
@@ -103,9 +106,8 @@ impl Writer {
                 self.framing = Framing::Length(body.len());
             }
             Payload::Events(events) if cut.place == Place::HalfOfLength => {
-                self.framing = Framing::Length(
-                    events.iter().enumerate().map(|(i, e)| spelling::block(&self.wire, i, e).len()).sum(),
-                );
+                let blocks = events.iter().enumerate().map(|(index, event)| spelling::block(&self.wire, index, event));
+                self.framing = Framing::Length(blocks.map(|block| block.len()).sum());
             }
             Payload::Whole { .. } | Payload::Events(_) => {}
         }
