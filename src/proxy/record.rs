@@ -22,6 +22,8 @@ const CLIENT_GONE: u16 = 499;
 pub struct Record {
     /// The request's id.
     pub id: Arc<str>,
+    /// The same as a header.
+    pub shown_id: HeaderValue,
     /// What was asked for.
     pub endpoint: Endpoint,
     /// Whether a stream was asked for.
@@ -34,6 +36,8 @@ pub struct Record {
     pub trail: Trail,
     /// The backend tried last, as the answer's header shows it.
     pub shown_backend: Option<HeaderValue>,
+    /// The trail of a request that it served at once with a 200.
+    pub shown_served: Option<HeaderValue>,
     /// Tokens as reported.
     pub usage: Option<Usage>,
     /// The error it ended with.
@@ -85,14 +89,17 @@ impl Record {
         log: Option<WorkerLog>,
         live: Live,
     ) -> Self {
+        let shown_id = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"));
         Self {
             id,
+            shown_id,
             endpoint: Endpoint::Other,
             asked: Asked::Whole,
             model: String::new(),
             route: None,
             trail: Trail::default(),
             shown_backend: None,
+            shown_served: None,
             usage: None,
             error: None,
             exhausted: None,
