@@ -315,7 +315,7 @@ pub struct Backend {
 }
 
 /// SHA-256 over provider, base URL, model or deployment and credential reference.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdentityHash(pub [u8; 32]);
 
 /// How a vendor is spoken to (spec/config.md 3).

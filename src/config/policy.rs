@@ -163,9 +163,9 @@ pub(super) fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let seconds = duration.as_secs();
     match () {
-        () if milliseconds % 1_000 != 0 => format!("{milliseconds}ms"),
-        () if seconds != 0 && seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-        () if seconds > 90 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        () if !milliseconds.is_multiple_of(1_000) => format!("{milliseconds}ms"),
+        () if seconds != 0 && seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        () if seconds > 90 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         () => format!("{seconds}s"),
     }
 }

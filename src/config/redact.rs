@@ -82,23 +82,25 @@ fn hide_by_key(text: &str, hidden: &mut [bool]) {
 
 /// A placeholder stays readable, its default does not.
 fn hide_value(value: &str, at: usize, hidden: &mut [bool]) {
-    let plain = value.trim_start_matches(['"', '\'']);
-    if plain.starts_with("os.environ/") || matches!(plain, "null" | "~") {
+    let inner = value.trim_start_matches(['"', '\'']);
+    let at = at + value.len() - inner.len();
+    let value = inner.trim_end_matches(['"', '\'']);
+    if value.starts_with("os.environ/") || matches!(value, "null" | "~") {
         return;
     }
-    match value.find("${") {
-        None => hide(hidden, at, value.len()),
-        Some(open) => {
-            hide(hidden, at, open);
-            if let Some(colon) = value[open..].find(":-").or_else(|| value[open..].find(":?")) {
-                let from = open + colon + 2;
-                hide(hidden, at + from, value.len() - from);
-            } else if let Some(close) = value[open..].find('}') {
-                let from = open + close + 1;
-                hide(hidden, at + from, value.len() - from);
-            }
+    let Some(open) = value.find("${") else { return hide(hidden, at, value.len()) };
+    hide(hidden, at, open);
+    let inside = &value[open + 2..];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // Behind the name stands a default or a message, or a secret with a slip of the pen in front.
+    let shown = match inside.strip_prefix("file:") {
+        Some(path) => path.find('}').map_or(inside.len(), |end| "file:".len() + end + 1),
+        None => {
+            let name = inside.find(|c| !is_name(c)).unwrap_or(inside.len());
+            name + usize::from(inside[name..].starts_with('}'))
         }
-    }
+    };
+    hide(hidden, at + open + 2 + shown, inside.len() - shown);
 }
 
 /// Where values of secret keys stand in a line.
@@ -139,8 +141,10 @@ mod tests {
         let table = [
             ("api_key: abc # c", "api_key: *******"),
             ("api_key: ${OPENAI_API_KEY}", "api_key: ${OPENAI_API_KEY}"),
-            ("api_key: ${K:-geheim}", "api_key: ${K:-*******"),
-            ("{api_key: \"ü b\", model: x}", "{api_key: *****, model: x}"),
+            ("api_key: ${K:-geheim}", "api_key: ${K*********"),
+            ("api_key: ${file:/run/key}", "api_key: ${file:/run/key}"),
+            ("{api_key: \"ü b\", model: x}", "{api_key: \"***\", model: x}"),
+            ("{api_key: \"${K}\"}", "{api_key: \"${K}\"}"),
             ("timeouts: {first_token: 30s}", "timeouts: {first_token: 30s}"),
             ("api_base: https://me:pw@host/x", "api_base: https://*****@host/x"),
             ("x: sk-aaaaaaaaaaaaaaaaaaaaaaaa y", "x: *************************** y"),

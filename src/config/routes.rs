@@ -32,6 +32,8 @@ pub(super) struct Draft<'r> {
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) context_window_fallbacks: Vec<Fallback>,
     pub(super) content_policy_fallbacks: Vec<Fallback>,
+    /// Whether members are missing for a reason that has been said.
+    pub(super) is_partial: bool,
     /// The (r) blocks of its own, if it has any.
     pub(super) resilience: Option<&'r Resilience>,
 }
@@ -168,6 +170,7 @@ impl<'r> Compiler<'r, '_> {
             fallbacks: Vec::new(),
             context_window_fallbacks: Vec::new(),
             content_policy_fallbacks: Vec::new(),
+            is_partial: false,
             resilience: None,
         }
     }
@@ -232,6 +235,7 @@ impl<'r> Compiler<'r, '_> {
             fallbacks: own(&entry.fallbacks),
             context_window_fallbacks: own(&entry.context_window_fallbacks),
             content_policy_fallbacks: own(&entry.content_policy_fallbacks),
+            is_partial: entry.broken_members > 0,
             resilience: Some(&entry.resilience),
             ..self.draft(entry.model_name.value.clone(), Origin::Router, entry.at.clone())
         };
@@ -251,10 +255,12 @@ impl<'r> Compiler<'r, '_> {
         tiers.sort_by_key(|(priority, _)| *priority);
         let mut seen = Vec::new();
         for (priority, members) in &tiers {
-            self.check_weights(members, draft.strategy);
+            self.check_weights(members, draft.strategy, draft.is_partial);
             let mut tier = DraftTier { priority: *priority, members: Vec::new() };
             for member in members {
+                let before = tier.members.len();
                 self.members(member, &entry.model_name.value, &mut seen, &mut tier.members);
+                draft.is_partial |= tier.members.len() == before;
             }
             if !tier.members.is_empty() {
                 draft.tiers.push(tier);
@@ -276,7 +282,7 @@ impl<'r> Compiler<'r, '_> {
         }
     }
 
-    fn check_weights(&self, members: &[&MemberEntry], strategy: Strategy) {
+    fn check_weights(&self, members: &[&MemberEntry], strategy: Strategy, is_partial: bool) {
         let weights: Vec<&Located<f64>> = members.iter().filter_map(|member| member.weight.as_ref()).collect();
         if weights.is_empty() {
             return;
@@ -302,7 +308,7 @@ impl<'r> Compiler<'r, '_> {
             self.context.warning("BW508", &zero.at, message, None);
         }
         let is_ignored = matches!(strategy, Strategy::RoundRobin | Strategy::Random);
-        if members.len() == 1 {
+        if members.len() == 1 && !is_partial {
             let message = "a weight has no effect here: the member is alone in its priority";
             self.context.warning("BW509", &weights[0].at, message, None);
         } else if is_ignored && zeros.is_empty() {

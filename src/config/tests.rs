@@ -1,5 +1,8 @@
 //! Whole files in, configurations or problems out.
 
+mod dialects;
+mod policies;
+mod problems;
 mod seed;
 
 use std::collections::HashMap;

@@ -34,7 +34,7 @@ pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Co
     let reload = settings::reload(&raw.top);
     let logging = settings::logging(&raw.top, &raw.litellm);
     settings::telemetry(&raw.top);
-    if auth.keys.is_empty() && !server.host.is_loopback() {
+    if auth.keys.is_empty() && !raw.litellm.has_broken_master_key && !server.host.is_loopback() {
         let message = format!(
             "no client key, and the listener is open to the network ({}): anyone who reaches it can spend the keys",
             server.host
@@ -173,7 +173,7 @@ impl Checker<'_, '_> {
     fn check_route(&self, draft: &Draft<'_>) {
         let live = draft.live();
         let is_named = matches!(draft.origin, Origin::Router | Origin::Group);
-        if is_named && live.len() == 1 && draft.fallbacks.is_empty() {
+        if is_named && !draft.is_partial && live.len() == 1 && draft.fallbacks.is_empty() {
             let message = format!("route `{}` has one backend and no fallback", draft.name);
             self.context.note("BW515", &draft.at, message, None);
         }

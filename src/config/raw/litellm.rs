@@ -61,6 +61,8 @@ pub(in super::super) struct LiteLlm {
     pub(in super::super) max_request_bytes: Option<usize>,
     pub(in super::super) forward_client_headers: bool,
     pub(in super::super) master_key: Option<Located<Secret>>,
+    /// Whether one is written that could not be read, which has been said.
+    pub(in super::super) has_broken_master_key: bool,
     pub(in super::super) key_header: Option<String>,
     pub(in super::super) has_background_checks: bool,
     pub(in super::super) health_check_interval: Option<Located<Duration>>,
@@ -165,6 +167,7 @@ fn litellm_settings(section: &Section<'_>, read: &mut LiteLlm) {
 
 fn general_settings(section: &Section<'_>, read: &mut LiteLlm) {
     read.master_key = section.secret("master_key");
+    read.has_broken_master_key = read.master_key.is_none() && section.is_broken("master_key");
     read.key_header = section.string("litellm_key_header_name").map(|name| name.value);
     read.max_in_flight = section.count("global_max_parallel_requests").map(|count| count.value);
     read.max_request_bytes = section

@@ -83,8 +83,12 @@ fn member(item: &Item<'_>) -> Option<MemberEntry> {
     let name = section.required("name");
     let priority = priority(&section);
     let weight = weight(&section, "weight");
+    // A value that was refused must not count as absent.
+    let is_refused = section.item("priority").is_some() && priority.is_none()
+        || section.item("weight").is_some() && weight.is_none();
     section.finish();
-    Some(MemberEntry { name: name?, priority, weight })
+    let name = name?;
+    (!is_refused).then_some(MemberEntry { name, priority, weight })
 }
 
 fn priority(section: &Section<'_>) -> Option<Located<u32>> {
