@@ -4,6 +4,7 @@ mod dialects;
 mod policies;
 mod problems;
 mod seed;
+mod shipped;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
