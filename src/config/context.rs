@@ -1,7 +1,7 @@
 //! What all stages of one load share: the files, the problems met so far, the secrets to hide, the inputs to watch.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -68,6 +68,8 @@ pub(super) struct Context<'s> {
     /// All files in the order they were loaded.
     pub(super) files: Vec<File>,
     problems: RefCell<Vec<(Option<Place>, Problem)>>,
+    /// What has been said, so that a shared anchor or route is not complained about twice.
+    said: RefCell<HashSet<(Place, &'static str, String)>>,
     secrets: RefCell<Vec<String>>,
     inputs: RefCell<Vec<PathBuf>>,
     declared: RefCell<HashMap<String, String>>,
@@ -81,6 +83,7 @@ impl<'s> Context<'s> {
             source,
             files: Vec::new(),
             problems: RefCell::default(),
+            said: RefCell::default(),
             secrets: RefCell::default(),
             inputs: RefCell::default(),
             declared: RefCell::default(),
@@ -186,13 +189,12 @@ impl<'s> Context<'s> {
                 format!("{message} (used at {line}:{column})")
             }
         };
+        if !self.said.borrow_mut().insert((at.place, code, message.clone())) {
+            return;
+        }
         let problem =
             Problem { severity, code, path: at.path.to_string(), file: file.name.clone(), line, column, message, help };
-        let said = (Some(at.place), problem);
-        let mut problems = self.problems.borrow_mut();
-        if !problems.contains(&said) {
-            problems.push(said);
-        }
+        self.problems.borrow_mut().push((Some(at.place), problem));
     }
 
     /// Says something about a file as a whole.
@@ -208,6 +210,11 @@ impl<'s> Context<'s> {
             help,
         };
         self.problems.borrow_mut().push((None, problem));
+    }
+
+    /// Whether so much has been said that suggestions, which cost, are not worth their while.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= super::problem::MAX_SHOWN
     }
 
     /// Whether anything said so far is an error.

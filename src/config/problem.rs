@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Most problems that are shown; the rest is counted. A file with more is wrong as a whole.
-const MAX_SHOWN: usize = 100;
+pub(super) const MAX_SHOWN: usize = 100;
 /// Longest part of a line that is shown, in characters.
 const MAX_LINE: usize = 160;
 

@@ -177,8 +177,8 @@ impl<'r> Compiler<'r, '_> {
 
     /// Adds a route of a section whose names must be unique.
     fn add_named(&self, drafts: &mut Drafts<'r>, draft: Draft<'r>) {
-        let other = drafts.iter().find(|known| known.name == draft.name);
-        if let Some(other) = other {
+        let same_wildcard = || drafts.wildcards.iter().find(|known| known.name == draft.name);
+        if let Some(other) = drafts.exact.get(&draft.name).or_else(same_wildcard) {
             let message = format!("two routes are named `{}`", draft.name);
             self.context.error("BW502", &draft.at, message, Some(format!("the first is `{}`", other.at.path)));
             return;
@@ -364,6 +364,9 @@ impl<'r> Compiler<'r, '_> {
     fn help_for_unknown(&self, name: &str) -> Option<String> {
         if self.raw.router.iter().any(|route| route.model_name.value == name) {
             return Some(format!("`{name}` is a route: list it under `fallbacks`"));
+        }
+        if self.context.is_full() {
+            return None;
         }
         let known = self.entries.iter().flat_map(|entry| [entry.model.model_name.value.as_str(), entry.id.as_str()]);
         let near = suggest::nearest(name, known)?;

@@ -164,10 +164,11 @@ impl<'c> Item<'c> {
             let help = "use `${X}` or `${file:/path}`, and take a new key".to_owned();
             self.context.warning("BW305", &at, "a secret stands in the file itself", Some(help));
         }
-        match text.is_empty() {
-            true => None,
-            false => Some(Located { value: secret, at }),
+        if text.chars().any(char::is_control) {
+            self.context.error("BW205", &at, "a secret holds no line breaks or control characters", None);
+            return None;
         }
+        (!text.is_empty()).then_some(Located { value: secret, at })
     }
 
     /// The mapping in it.

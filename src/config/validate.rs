@@ -15,8 +15,8 @@ use super::routes::{Compiler, Draft, Drafts, Entry, Fallback, covers};
 use super::settings;
 use super::url;
 use super::{
-    AttemptTimeouts, Backend, BackendId, Config, HealthCheckKind, IdentityHash, Member, Origin, Provider, Reasoning,
-    Route, RouteName, Tier,
+    AttemptTimeouts, Backend, BackendId, Config, IdentityHash, Member, Origin, Provider, Reasoning, Route, RouteName,
+    Tier,
 };
 
 /// Longest name of a route, a backend or a key, in characters: it becomes a header and a label.
@@ -41,6 +41,10 @@ pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Co
         );
         let help = "set `general_settings.master_key` or `auth.keys`, or `server.host: 127.0.0.1`".to_owned();
         context.warning("BW701", raw.top.at(), message, Some(help));
+    }
+    policy::check_said_twice(context, &raw.resilience, &raw.litellm.resilience);
+    for model in &raw.models {
+        policy::check_said_twice(context, &model.resilience, &model.litellm);
     }
     let (entries, unsupported) = entries(context, raw);
     let compiler = Compiler {
@@ -149,8 +153,11 @@ impl Checker<'_, '_> {
         for draft in self.drafts.iter() {
             self.check_route(draft);
         }
-        for entry in &self.raw.router {
-            check_name(self.context, &entry.model_name);
+        let litellm = &self.raw.litellm;
+        let routers = self.raw.router.iter().map(|entry| &entry.model_name);
+        let groups = litellm.groups.iter().map(|group| &group.name);
+        for name in routers.chain(groups).chain(litellm.aliases.iter().map(|alias| &alias.name)) {
+            check_name(self.context, name);
         }
         self.check_reach();
         for glob in key_routes.iter().flatten() {
@@ -247,16 +254,22 @@ impl Builder<'_, '_> {
             .map(|draft| (RouteName::new(draft.name.as_str()), Arc::new(self.route(draft, &mut longest))))
             .collect();
         let wildcards = self.drafts.wildcards.iter().map(|draft| Arc::new(self.route(draft, &mut longest))).collect();
-        let backend = |(at, entry): (usize, &Entry<'_>)| {
-            (entry.id.clone(), Arc::new(self.backend(entry, longest[at], self.is_lone(at))))
-        };
+        let lone = self.lone();
+        let backend =
+            |(at, entry): (usize, &Entry<'_>)| (entry.id.clone(), Arc::new(self.backend(entry, longest[at], lone[at])));
         (self.entries.iter().enumerate().map(backend).collect(), exact, wildcards)
     }
 
-    /// Whether no route that contains the backend offers another one or a fallback route.
-    fn is_lone(&self, at: usize) -> bool {
-        let offers = |draft: &Draft<'_>| !draft.fallbacks.is_empty() || draft.live().iter().any(|other| *other != at);
-        !self.drafts.iter().any(|draft| draft.all().any(|member| member == at) && offers(draft))
+    /// For each backend whether no route that contains it offers another one or a fallback route.
+    fn lone(&self) -> Vec<bool> {
+        let mut lone = vec![true; self.entries.len()];
+        for draft in self.drafts.iter() {
+            let live = draft.live();
+            for member in draft.all() {
+                lone[member] &= draft.fallbacks.is_empty() && live.iter().all(|other| *other == member);
+            }
+        }
+        lone
     }
 
     fn timeouts(&self, draft: &Draft<'_>, entry: &Entry<'_>) -> AttemptTimeouts {
@@ -354,12 +367,6 @@ impl Builder<'_, '_> {
         let mut policy = policy::backend(self.context, &layers, first_token, is_lone);
         policy.requests_per_minute = model.requests_per_minute.as_ref().map(|limit| limit.value);
         policy.tokens_per_minute = model.tokens_per_minute.as_ref().map(|limit| limit.value);
-        if self.raw.litellm.has_background_checks && policy.health_check.kind == HealthCheckKind::Off {
-            policy.health_check.kind = HealthCheckKind::Models;
-            if let Some(interval) = &self.raw.litellm.health_check_interval {
-                policy.health_check.interval = interval.value;
-            }
-        }
         let ca_file = model.ca_file.as_ref().filter(|file| settings::is_readable(self.context, file).is_some());
         Backend {
             id: id.clone(),

@@ -9,7 +9,7 @@ use super::super::litellm_keys::Scope;
 use super::super::scalar;
 use super::super::section::{Dialect, Item, Section};
 use super::super::yaml::Node;
-use super::super::{LogFormat, Strategy};
+use super::super::{HealthCheckKind, LogFormat, Strategy};
 use super::model::{failures, nearer, set_timeouts};
 use super::resilience::{Resilience, strategy_named};
 
@@ -64,8 +64,6 @@ pub(in super::super) struct LiteLlm {
     /// Whether one is written that could not be read, which has been said.
     pub(in super::super) has_broken_master_key: bool,
     pub(in super::super) key_header: Option<String>,
-    pub(in super::super) has_background_checks: bool,
-    pub(in super::super) health_check_interval: Option<Located<Duration>>,
     pub(in super::super) enforces_limits: bool,
 }
 
@@ -176,8 +174,10 @@ fn general_settings(section: &Section<'_>, read: &mut LiteLlm) {
         .map(|size| (size.value * f64::from(1 << 20)) as usize);
     read.forward_client_headers =
         section.boolean("forward_client_headers_to_llm_api").is_some_and(|forward| forward.value);
-    read.has_background_checks = section.boolean("background_health_checks").is_some_and(|checks| checks.value);
-    read.health_check_interval = section.duration("health_check_interval");
+    let checks = section.boolean("background_health_checks").filter(|checks| checks.value);
+    let interval = section.duration("health_check_interval");
+    read.resilience.health_check.interval = interval.filter(|_| checks.is_some());
+    read.resilience.health_check.kind = checks.map(|checks| checks.map(|_| HealthCheckKind::Models));
     read.enforces_limits = section.boolean("enforce_model_rate_limits").is_some_and(|enforced| enforced.value);
 }
 

@@ -227,10 +227,6 @@ fn headers(params: &Section<'_>) -> Vec<(Located<String>, Secret)> {
                 value.context.error("BW205", &name.at, format!("`{}` is no header name", name.value), None);
                 return None;
             }
-            if secret.value.key.expose().chars().any(char::is_control) {
-                value.context.error("BW205", &secret.at, "a header cannot hold control characters", None);
-                return None;
-            }
             Some((name, secret.value))
         })
         .collect()

@@ -89,6 +89,23 @@ fn retries_never_switch_failover_off() {
 }
 
 #[test]
+fn saying_it_in_both_dialects_names_the_winner() {
+    let yaml =
+        layers("timeouts: {first_byte: 10}", ", timeout: 20", "", "attempts: {max_attempts: 2}", "num_retries: 1");
+    let said: Vec<String> = loaded(&yaml)
+        .warnings
+        .iter()
+        .filter(|problem| problem.code == "BW207")
+        .map(|problem| format!("{}: {}", problem.path, problem.message))
+        .collect();
+    let expected = [
+        "model_list[0].litellm_params.timeout: this is also said at `model_list[0].resilience.timeouts.first_byte`, which wins",
+        "router_settings.num_retries: this is also said at `resilience.attempts.max_attempts`, which wins",
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn a_preset_counts_where_it_stands() {
     let breaker = |backend: &str, top: &str| {
         let yaml =

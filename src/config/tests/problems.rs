@@ -475,6 +475,23 @@ fn no_secret_is_ever_shown() {
     }
 }
 
+/// A thousand backends and routes, and as many mistakes: the cost must not grow with their square.
+#[test]
+fn large_files_are_quick() {
+    let mut yaml = "server: {host: 127.0.0.1}\nmodel_list:\n".to_owned();
+    for number in 0..1_000 {
+        let _ =
+            writeln!(yaml, "  - {{model_name: m{number}, litellm_params: {{model: x, api_key: k{number}, wrong: 1}}}}");
+    }
+    yaml.push_str("router:\n");
+    for number in 0..1_000 {
+        let _ = writeln!(yaml, "  - {{model_name: r{number}, models: [{{name: m{number}}}, {{name: n{number}}}]}}");
+    }
+    let report = fixture().load(&yaml).err().unwrap();
+    assert_eq!(report.problems.len(), 2_000);
+    assert!(report.render(ProblemFormat::Human).ends_with("and 1900 more\n"));
+}
+
 #[test]
 fn an_alias_says_where_it_was_used() {
     let yaml = format!("{GOOD}x-limits: &limits {{connect: 0}}\nresilience: {{timeouts: *limits}}\n");
