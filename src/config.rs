@@ -802,7 +802,7 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Every file it was read from, for the watcher.
     pub inputs: Vec<std::path::PathBuf>,
-    /// The text of each file named in a warning. Secrets are already hidden.
+    /// For each file the lines that warnings name, for showing them; others are empty and secrets hidden.
     pub sources: BTreeMap<String, String>,
 }
 

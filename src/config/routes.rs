@@ -1,6 +1,8 @@
 //! Which names exist and which backends stand behind each: `router`, groups, aliases, `model_name`s, backend ids, wildcards
 //! (spec/config.md 1, rules 1 to 5).
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 
 use super::context::{At, Context, Located};
@@ -565,7 +567,7 @@ impl<'r> Compiler<'r, '_> {
 
     /// Warns of each cycle once, at the fallback that closes it.
     fn check_cycles(&self, drafts: &Drafts<'_>) {
-        let mut done = Vec::new();
+        let mut done = HashSet::new();
         for draft in drafts.iter() {
             self.follow(drafts, draft, &mut Vec::new(), &mut done);
         }
@@ -576,9 +578,9 @@ impl<'r> Compiler<'r, '_> {
         drafts: &'d Drafts<'_>,
         draft: &'d Draft<'_>,
         trail: &mut Vec<&'d str>,
-        done: &mut Vec<&'d str>,
+        done: &mut HashSet<&'d str>,
     ) {
-        if done.contains(&draft.name.as_str()) || trail.len() > MAX_CHAIN {
+        if done.contains(draft.name.as_str()) || trail.len() > MAX_CHAIN {
             return;
         }
         trail.push(&draft.name);
@@ -595,7 +597,7 @@ impl<'r> Compiler<'r, '_> {
             }
         }
         trail.pop();
-        done.push(&draft.name);
+        done.insert(&draft.name);
     }
 }
 

@@ -542,6 +542,9 @@ impl<'c> Section<'c> {
         if let Some(hint) = litellm_keys::elsewhere(&self.item.at.path, key) {
             return Some(hint.to_owned());
         }
+        if self.item.context.is_full() {
+            return None;
+        }
         let mut known: Vec<&str> = asked.to_vec();
         known.sort_unstable();
         known.dedup();

@@ -1,6 +1,6 @@
 //! What was written to what is true: everything is combined and checked here, and every problem said.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::routes::{Compiler, Draft, Drafts, Entry, Fallback, covers};
 use super::settings;
 use super::url;
 use super::{
-    AttemptTimeouts, Backend, BackendId, Config, IdentityHash, Member, Origin, Provider, Reasoning, Route, RouteName,
-    Tier,
+    AttemptTimeouts, Backend, BackendId, BaseUrl, Config, IdentityHash, Member, Origin, Provider, Reasoning, Route,
+    RouteName, Tier,
 };
 
 /// Longest name of a route, a backend or a key, in characters: it becomes a header and a label.
@@ -98,7 +98,7 @@ fn entries<'r>(context: &Context<'_>, raw: &'r Raw<'_>) -> (Vec<Entry<'r>>, Vec<
 }
 
 /// `model_info.id`, else the `model_name`, with `#2`, `#3` … for repeats in file order.
-fn ids(context: &Context<'_>, usable: &[(&Model, Endpoint)]) -> Vec<BackendId> {
+fn ids<'r>(context: &Context<'_>, usable: &[(&'r Model, Endpoint)]) -> Vec<BackendId> {
     let mut taken: HashSet<String> = HashSet::new();
     for (model, _) in usable {
         let Some(id) = &model.id else { continue };
@@ -107,8 +107,8 @@ fn ids(context: &Context<'_>, usable: &[(&Model, Endpoint)]) -> Vec<BackendId> {
             context.error("BW410", &id.at, format!("two backends have the id `{}`", id.value), None);
         }
     }
-    let mut noted = HashSet::new();
-    let mut id = |model: &Model| {
+    let mut numbers: HashMap<&'r str, usize> = HashMap::new();
+    let mut id = |model: &'r Model| {
         if let Some(id) = &model.id {
             return BackendId::new(id.value.as_str());
         }
@@ -116,15 +116,18 @@ fn ids(context: &Context<'_>, usable: &[(&Model, Endpoint)]) -> Vec<BackendId> {
         if taken.insert(name.clone()) {
             return BackendId::new(name.as_str());
         }
-        if noted.insert(name.clone()) {
+        if !numbers.contains_key(name.as_str()) {
             let help = "give each a `model_info.id`: labels then survive reordering".to_owned();
             context.note("BW410", &model.at, format!("several backends are named `{name}`"), Some(help));
         }
-        let mut number = 2_usize;
-        while !taken.insert(format!("{name}#{number}")) {
-            number += 1;
+        let number = numbers.entry(name.as_str()).or_insert(1);
+        loop {
+            *number += 1;
+            let id = format!("{name}#{number}");
+            if taken.insert(id.clone()) {
+                return BackendId::new(id);
+            }
         }
-        BackendId::new(format!("{name}#{number}"))
     };
     usable.iter().map(|(model, _)| id(model)).collect()
 }
@@ -191,27 +194,22 @@ impl Checker<'_, '_> {
     }
 
     fn check_members(&self, draft: &Draft<'_>, live: &[usize]) {
-        for (at, one) in live.iter().enumerate() {
-            for other in &live[at + 1..] {
-                let (one, other) = (&self.entries[*one], &self.entries[*other]);
-                let shares = one.endpoint.base_url == other.endpoint.base_url
-                    && one.endpoint.credential_reference == other.endpoint.credential_reference;
-                let (one_mode, other_mode) = (one.model.mode.as_deref(), other.model.mode.as_deref());
-                if shares {
-                    let message = format!(
-                        "in route `{}`, `{}` and `{}` share host and credential: what stops one often stops both",
-                        draft.name, one.id, other.id
-                    );
-                    self.context.warning("BW516", &draft.at, message, None);
-                } else if one_mode.is_some() && other_mode.is_some() && one_mode != other_mode {
-                    let message =
-                        format!("in route `{}`, `{}` and `{}` differ in `mode`", draft.name, one.id, other.id);
-                    self.context.warning("BW516", &draft.at, message, None);
-                } else {
-                    continue;
-                }
-                // One pair tells the story.
-                return;
+        let mut doors: HashMap<(&BaseUrl, &str), &BackendId> = HashMap::new();
+        let mut first_mode: Option<(&str, &BackendId)> = None;
+        for entry in live.iter().map(|at| &self.entries[*at]) {
+            let door = (&entry.endpoint.base_url, entry.endpoint.credential_reference.as_str());
+            if let Some(other) = doors.insert(door, &entry.id) {
+                let message = format!(
+                    "in route `{}`, `{other}` and `{}` share host and credential: what stops one often stops both",
+                    draft.name, entry.id
+                );
+                return self.context.warning("BW516", &draft.at, message, None);
+            }
+            let Some(mode) = entry.model.mode.as_deref() else { continue };
+            let (first, other) = *first_mode.get_or_insert((mode, &entry.id));
+            if first != mode {
+                let message = format!("in route `{}`, `{other}` and `{}` differ in `mode`", draft.name, entry.id);
+                return self.context.warning("BW516", &draft.at, message, None);
             }
         }
     }

@@ -343,8 +343,7 @@ impl Builder<'_> {
                 continue;
             }
             if let Some(earlier) = first.get(&key) {
-                let (line, column) = self.text.position(*earlier);
-                let message = format!("`{key}` stands twice; the first is at line {line}, column {column}");
+                let message = format!("`{key}` stands twice; the first is at line {}", self.text.line(*earlier));
                 self.fault_with("BW103", offset, &value_path, &message, Some("keep one of them"));
                 continue;
             }
