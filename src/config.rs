@@ -3,9 +3,12 @@
 //! A [`Config`] cannot be wrong: `validate` has met every odd value and explained it. Nothing here is `Deserialize`; what the
 //! YAML says is `raw`'s business. Defaults are those of spec/config.md 9, whose numbers spec/resilience.md owns.
 
+mod build;
+mod check;
 mod context;
 mod detect;
 mod endpoint;
+mod item;
 mod litellm_keys;
 mod load;
 mod placeholder;

@@ -1,10 +1,12 @@
 //! Text to nodes with positions. Pure.
 //!
 //! serde_yaml is the parser; it gives positions only inside errors. Three of its calls fail on purpose without consuming
-//! anything, so every node is looked at before it is read: [`mark`] asks for more nested newtypes than the parser allows
-//! and gets an error that says where the node stands, [`kind`] asks for an enum and learns what it is. One pass, every
+//! anything, so every node is looked at before it is read: [`MarkSeed`] asks for more nested newtypes than the parser allows
+//! and gets an error that says where the node stands, [`KindSeed`] asks for an enum and learns what it is. One pass, every
 //! key and value with its place. Aliases are resolved here: a copy of the anchor's node costs nothing and is counted whole, so
 //! that neither exponential nor quadratic aliases can hurt.
+
+mod peek;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use std::rc::Rc;
 use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::text::{Place, Text};
+use peek::{Access, Elements, Keys, Kind, KindSeed, MarkSeed, TextSeed, Values};
 
 /// Largest file that is read. A thousand backends with comments need less than one.
 pub(super) const MAX_FILE_BYTES: usize = 4 << 20;
@@ -500,148 +503,6 @@ fn is_plain(rest: &str) -> bool {
 fn is_odd(key: &str) -> bool {
     matches!(key, "" | "~" | "null" | "Null" | "NULL" | "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
         || key.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) && key.parse::<f64>().is_ok()
-}
-
-/// A place that hands its node to any number of seeds, as long as they consume nothing.
-trait Access<'de> {
-    type Error: de::Error;
-    fn take<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Self::Error>;
-}
-
-struct Keys<'a, A>(&'a mut A);
-struct Values<'a, A>(&'a mut A);
-struct Elements<'a, A>(&'a mut A);
-
-impl<'de, A: MapAccess<'de>> Access<'de> for Keys<'_, A> {
-    type Error = A::Error;
-    fn take<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_key_seed(seed)?.ok_or_else(|| de::Error::custom("the mapping ends early"))
-    }
-}
-
-impl<'de, A: MapAccess<'de>> Access<'de> for Values<'_, A> {
-    type Error = A::Error;
-    fn take<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(seed)
-    }
-}
-
-impl<'de, A: SeqAccess<'de>> Access<'de> for Elements<'_, A> {
-    type Error = A::Error;
-    fn take<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_element_seed(seed)?.ok_or_else(|| de::Error::custom("the list ends early"))
-    }
-}
-
-/// Asks where a node stands: more newtypes in each other than the parser allows, so that it answers with the place.
-struct MarkSeed;
-
-impl<'de> DeserializeSeed<'de> for MarkSeed {
-    type Value = ();
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_newtype_struct("", self)
-    }
-}
-
-impl<'de> Visitor<'de> for MarkSeed {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a node")
-    }
-    fn visit_newtype_struct<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_newtype_struct("", self)
-    }
-}
-
-#[derive(Debug)]
-enum Kind {
-    Unknown,
-    Scalar,
-    Sequence,
-    Mapping,
-    Tagged(String),
-}
-
-impl Kind {
-    /// Collections refuse to be an enum with a sentence of the parser's own.
-    fn or_collection<E: fmt::Display>(self, error: Option<&E>) -> Self {
-        let (Self::Unknown, Some(error)) = (&self, error) else { return self };
-        let message = error.to_string();
-        let said = message.rsplit_once(" at line ").map_or(message.as_str(), |(said, _)| said);
-        if said.ends_with("invalid type: map, expected a YAML tag starting with '!'") {
-            return Self::Mapping;
-        }
-        if said.ends_with("invalid type: sequence, expected a YAML tag starting with '!'") {
-            return Self::Sequence;
-        }
-        self
-    }
-}
-
-/// Asks what a node is.
-struct KindSeed<'k>(&'k RefCell<Kind>);
-
-impl<'de> DeserializeSeed<'de> for KindSeed<'_> {
-    type Value = ();
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_enum("", &[], self)
-    }
-}
-
-impl<'de> Visitor<'de> for KindSeed<'_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a node")
-    }
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<(), A::Error> {
-        access.variant_seed(TagSeed(self.0))?;
-        Err(de::Error::custom("only asking"))
-    }
-}
-
-/// Tells a tag, which comes as text, from an untagged scalar, which comes as itself.
-struct TagSeed<'k>(&'k RefCell<Kind>);
-
-impl<'de> DeserializeSeed<'de> for TagSeed<'_> {
-    type Value = ();
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_newtype_struct("", self)
-    }
-}
-
-impl<'de> Visitor<'de> for TagSeed<'_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a tag or a scalar")
-    }
-    fn visit_str<E>(self, tag: &str) -> Result<(), E> {
-        *self.0.borrow_mut() = Kind::Tagged(tag.to_owned());
-        Ok(())
-    }
-    fn visit_newtype_struct<D: de::Deserializer<'de>>(self, _scalar: D) -> Result<(), D::Error> {
-        *self.0.borrow_mut() = Kind::Scalar;
-        Ok(())
-    }
-}
-
-/// Reads a scalar's text as written, whatever it looks like.
-struct TextSeed;
-
-impl<'de> DeserializeSeed<'de> for TextSeed {
-    type Value = String;
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for TextSeed {
-    type Value = String;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text")
-    }
-    fn visit_str<E>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
 }
 
 /// Reads a mapping or a sequence.

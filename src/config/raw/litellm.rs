@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::context::{Located, Secret};
+use super::super::item::{Dialect, Item};
 use super::super::litellm_keys::Scope;
 use super::super::scalar;
-use super::super::section::{Dialect, Item, Section};
+use super::super::section::Section;
 use super::super::yaml::Node;
 use super::super::{HealthCheckKind, LogFormat, Strategy};
 use super::model::{failures, nearer, set_timeouts};
-use super::resilience::{Resilience, strategy_named};
+use super::resilience::Resilience;
+use super::words::strategy_named;
 
 /// A route and the routes tried after it.
 pub(in super::super) struct Targets {

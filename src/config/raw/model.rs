@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::context::{At, Located, Secret};
+use super::super::item::{Dialect, Item};
 use super::super::litellm_keys::{BODY_FIELDS, ENTRA, NUMBER_FIELDS, Scope};
 use super::super::scalar;
-use super::super::section::{Dialect, Item, Section};
+use super::super::section::Section;
 use super::super::yaml::{Node, Value};
 use super::resilience::{self, Resilience};
 use super::route;

@@ -2,9 +2,11 @@
 
 use super::super::Strategy;
 use super::super::context::{At, Located};
+use super::super::item::{Dialect, Item};
 use super::super::scalar;
-use super::super::section::{Dialect, Item, Section};
+use super::super::section::Section;
 use super::resilience::{self, Resilience};
+use super::words;
 use crate::error::ErrorSet;
 
 /// `routing_strategy`: how members without a priority are laid out.
@@ -62,10 +64,8 @@ pub(super) fn read(item: &Item<'_>) -> Option<RouteEntry> {
         at: section.at().clone(),
         model_name: model_name.clone().unwrap_or(Located { value: String::new(), at: section.at().clone() }),
         routing_strategy,
-        load_balance_strategy: section.item("load_balance_strategy").and_then(|item| resilience::strategy(&item)),
-        fallback_on_error_types: section
-            .item("fallback_on_error_types")
-            .and_then(|item| resilience::error_types(&item)),
+        load_balance_strategy: section.item("load_balance_strategy").and_then(|item| words::strategy(&item)),
+        fallback_on_error_types: section.item("fallback_on_error_types").and_then(|item| words::error_types(&item)),
         broken_members: models.len() - members.len() + usize::from(!section.holds("models")),
         members,
         fallbacks: texts("fallbacks"),
