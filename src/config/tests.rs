@@ -9,9 +9,11 @@ mod shipped;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use super::*;
+use crate::error::{ErrorSet, ErrorType};
 
 /// Files and variables of a test.
 #[derive(Default)]
