@@ -133,7 +133,7 @@ fn human(out: &mut String, problem: &Problem, source: Option<&String>) {
 
 /// The part of a line around a character, and that character's place in the part.
 fn window(line: &str, column: usize) -> (String, usize) {
-    let start = if column < MAX_LINE / 2 { 0 } else { column - MAX_LINE / 4 };
+    let start = if column + MAX_LINE / 4 < MAX_LINE { 0 } else { column - MAX_LINE / 4 };
     (line.chars().skip(start).take(MAX_LINE).collect(), column - start)
 }
 

@@ -209,7 +209,9 @@ impl<'r> Compiler<'r, '_> {
             self.context.error("BW503", &entry.at, message, Some("list backends under `models`".to_owned()));
         }
         let has_priorities = entry.members.iter().any(|member| member.priority.is_some());
-        if has_priorities && let Some(member) = entry.members.iter().find(|member| member.priority.is_none()) {
+        if has_priorities
+            && let Some(member) = entry.members.iter().find(|member| member.priority.is_none() && !member.is_refused)
+        {
             let help = "give every member a priority, or none".to_owned();
             let message = format!("`{}` has no priority, others have", member.name.value);
             self.context.error("BW506", &member.name.at, message, Some(help));
@@ -237,7 +239,7 @@ impl<'r> Compiler<'r, '_> {
             fallbacks: own(&entry.fallbacks),
             context_window_fallbacks: own(&entry.context_window_fallbacks),
             content_policy_fallbacks: own(&entry.content_policy_fallbacks),
-            is_partial: entry.broken_members > 0,
+            is_partial: entry.broken_members > 0 || entry.members.iter().any(|member| member.is_refused),
             resilience: Some(&entry.resilience),
             ..self.draft(entry.model_name.value.clone(), Origin::Router, entry.at.clone())
         };
@@ -286,7 +288,7 @@ impl<'r> Compiler<'r, '_> {
 
     fn check_weights(&self, members: &[&MemberEntry], strategy: Strategy, is_partial: bool) {
         let weights: Vec<&Located<f64>> = members.iter().filter_map(|member| member.weight.as_ref()).collect();
-        if weights.is_empty() {
+        if weights.is_empty() || members.iter().any(|member| member.is_refused) {
             return;
         }
         if let Some(without) = members.iter().find(|member| member.weight.is_none()) {

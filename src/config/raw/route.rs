@@ -41,6 +41,8 @@ pub(in super::super) struct MemberEntry {
     pub(in super::super) name: Located<String>,
     pub(in super::super) priority: Option<Located<u32>>,
     pub(in super::super) weight: Option<Located<f64>>,
+    /// Whether priority or weight was refused, which has been said: then it is not missing.
+    pub(in super::super) is_refused: bool,
 }
 
 /// Largest priority.
@@ -83,12 +85,10 @@ fn member(item: &Item<'_>) -> Option<MemberEntry> {
     let name = section.required("name");
     let priority = priority(&section);
     let weight = weight(&section, "weight");
-    // A value that was refused must not count as absent.
     let is_refused = section.item("priority").is_some() && priority.is_none()
         || section.item("weight").is_some() && weight.is_none();
     section.finish();
-    let name = name?;
-    (!is_refused).then_some(MemberEntry { name, priority, weight })
+    Some(MemberEntry { name: name?, priority, weight, is_refused })
 }
 
 fn priority(section: &Section<'_>) -> Option<Located<u32>> {

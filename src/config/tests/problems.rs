@@ -127,6 +127,10 @@ fn routes_have_their_codes_and_places() {
             "BW506E 1:55 router[0].models[0].priority",
         ),
         (
+            "router: [{model_name: r, models: [{name: a}, {name: c, priority: x}]}]",
+            "BW501E 1:53 router[0].models[1].name; BW506E 1:66 router[0].models[1].priority",
+        ),
+        (
             "router: [{model_name: r, models: [{name: a, weight: -1}, {name: b, weight: 1}]}]",
             "BW507E 1:53 router[0].models[0].weight",
         ),
