@@ -149,6 +149,15 @@ pub struct Loaded {
     pub sources: BTreeMap<String, String>,
 }
 
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("hash", &self.config.hash)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Loaded {
     /// Writes all warnings and notes, each ending with a line break.
     pub fn render(&self, format: ProblemFormat) -> String {

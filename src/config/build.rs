@@ -115,22 +115,20 @@ impl Builder<'_, '_> {
         }
     }
 
+    /// Within a tier every backend gets its turn over time; a last tier behind too many others never does.
     fn check_attempts(&self, draft: &Draft<'_>, attempts: u32) {
-        let candidates = draft.live().len();
-        // In one tier every backend gets its turn over time; what is never reached is a lower tier.
-        let never = draft.tiers.len() > attempts as usize;
-        if never && !matches!(draft.origin, Origin::Alias | Origin::BackendId) {
-            let message = format!(
-                "route `{}` has {candidates} backends and at most {attempts} attempts: the last are never tried in one request",
-                draft.name
-            );
-            self.context.warning(
-                "BW605",
-                &draft.at,
-                message,
-                Some("raise `resilience.attempts.max_attempts`".to_owned()),
-            );
+        let Some((_, before)) = draft.tiers.split_last() else { return };
+        let live = before.iter().flat_map(|tier| &tier.members).filter(|member| member.weight > 0.0).count();
+        if before.is_empty() || live < attempts as usize || matches!(draft.origin, Origin::Alias | Origin::BackendId) {
+            return;
         }
+        let message = format!(
+            "route `{}` makes at most {attempts} attempts, and {live} backends stand before the last priority: it is never tried \
+             unless one of them is known to be down",
+            draft.name
+        );
+        let help = "raise `resilience.attempts.max_attempts`".to_owned();
+        self.context.warning("BW605", &draft.at, message, Some(help));
     }
 
     fn reasoning(&self, entry: &Entry<'_>) -> Reasoning {

@@ -109,7 +109,7 @@ impl<'c> Item<'c> {
 
     /// The scalar as a value of some type.
     pub(super) fn read<T>(&self, parse: impl Fn(&str) -> Read<T>) -> Option<Located<T>> {
-        // What is expected is only known from a failure, so the type error of a list is told by the parser of nothing.
+        // Readers name what they expect only when they refuse, and all refuse this.
         let expected = parse("\u{0}").err().map_or("a single value", |misfit| misfit.expected);
         let written = self.written(expected)?;
         match parse(&written.value.text) {

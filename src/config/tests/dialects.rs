@@ -182,7 +182,7 @@ environment_variables: {OPENAI_API_KEY: declared}
 fn a_litellm_file_means_what_it_says() {
     let loaded = loaded(LITELLM);
     let said: Vec<&str> = loaded.warnings.iter().map(|problem| problem.code).collect();
-    assert_eq!(said, ["BW410", "BW401"], "{}", loaded.render(ProblemFormat::Short));
+    assert_eq!(said, ["BW605", "BW410", "BW401"], "{}", loaded.render(ProblemFormat::Short));
     let config = &loaded.config;
     assert_eq!(tiers(config, "gpt-4o"), "1[eu 75%, gpt-4o 25%] 2[gpt-4o#2 100%]");
     assert_eq!(tiers(config, "gpt-4"), tiers(config, "gpt-4o"));

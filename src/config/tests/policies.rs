@@ -106,6 +106,34 @@ fn saying_it_in_both_dialects_names_the_winner() {
 }
 
 #[test]
+fn a_last_priority_that_is_never_tried_is_noticed() {
+    let yaml = |priorities: [u32; 4], attempts: u32| {
+        let names = ["a", "b", "c", "d"];
+        let models: String = names
+            .iter()
+            .map(|n| format!("  - {{model_name: {n}, litellm_params: {{model: x, api_key: {n}}}}}\n"))
+            .collect();
+        let members =
+            names.iter().zip(priorities).map(|(name, priority)| format!("{{name: {name}, priority: {priority}}}"));
+        let members = members.collect::<Vec<_>>().join(", ");
+        format!(
+            "model_list:\n{models}router: [{{model_name: r, models: [{members}]}}]\nresilience: {{attempts: {{max_attempts: {attempts}}}}}"
+        )
+    };
+    for (priorities, attempts, is_noticed) in [
+        ([1, 2, 3, 4], 3, true),
+        ([1, 2, 3, 4], 4, false),
+        ([1, 1, 1, 2], 3, true),
+        ([1, 1, 2, 2], 3, false),
+        ([1, 1, 1, 1], 2, false),
+    ] {
+        let said = loaded(&yaml(priorities, attempts));
+        let has_said = said.warnings.iter().any(|problem| problem.code == "BW605");
+        assert_eq!(has_said, is_noticed, "{priorities:?} {attempts}");
+    }
+}
+
+#[test]
 fn a_preset_counts_where_it_stands() {
     let breaker = |backend: &str, top: &str| {
         let yaml =
