@@ -164,7 +164,8 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn write_json(&self, out: &mut String) {
+    /// Appends the line as one JSON object and a line feed.
+    pub fn write_json(&self, out: &mut String) {
         out.push_str("{\"ts\":\"");
         write_time(out, self.at);
         let _ = write!(out, "\",\"level\":\"{}\",\"msg\":\"request\"", self.level);
