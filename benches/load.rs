@@ -1,7 +1,7 @@
 //! A whole gateway under load, from socket to socket, on this machine alone.
 //!
 //! ```text
-//! cargo bench --bench load                                   # every scenario, about four minutes
+//! cargo bench --bench load                                   # every scenario, about three minutes
 //! cargo bench --bench load -- --only plain --connections 64  # one scenario at one concurrency
 //! cargo bench --bench load -- --seconds 3 --rounds 5         # longer windows, more of them
 //! cargo bench --bench load -- --short                        # as CI runs it: moments, proves that each scenario works

@@ -67,6 +67,8 @@ impl Rig {
         let (supervisor, router) = system.block_on(async {
             let supervisor = Supervisor::start(&config, Metrics::new())?;
             let router = Router::start(supervisor.current().clone(), Arc::new(|| {}));
+            // Every actor has its first turn here: one that starts while its runtime is dropped would panic.
+            tokio::task::yield_now().await;
             Ok::<_, String>((supervisor, router))
         })?;
         Ok(Self { system, supervisor, router })

@@ -17,6 +17,10 @@ const BREAKWATER: &str = env!("CARGO_BIN_EXE_breakwater");
 /// A model that the simulator serves.
 const UPSTREAM_MODEL: &str = "gpt-4o";
 
+/// A journal of every request would be the load's own cost; and headers that tell of a used-up quota, as a load uses up any
+/// plausible one, would block the failing backend, so that nothing fails over any more.
+const SIMULATED: &str = r#"{"record":false,"rpm":4000000000,"tpm":4000000000}"#;
+
 /// Requests that open a circuit for sure.
 const TRIPPING_REQUESTS: usize = 20;
 
@@ -161,9 +165,8 @@ async fn start_simulator(
     ];
     let (at, place) = ((pinning, Core::Load), (folder.0.as_path(), address));
     let process = Process::start("simulator", at, OsStr::new(BREAKWATER), &words, place).await?;
-    // A journal of every request would be the load's own cost.
     for name in ["working", "failing"] {
-        ask(address, &http("PATCH", &format!("/backends/{name}/settings"), address, r#"{"record":false}"#)).await?;
+        ask(address, &http("PATCH", &format!("/backends/{name}/settings"), address, SIMULATED)).await?;
     }
     let rules = r#"[{"fault":{"status":{"code":503}}}]"#;
     ask(address, &http("PUT", "/backends/failing/rules", address, rules)).await?;
