@@ -8,5 +8,10 @@
     reason = "a test that cannot go on says so by a panic, also in its helpers"
 )]
 
+mod cancellation;
+mod circuit;
+mod failover;
+mod limits;
 mod seed;
+mod streaming;
 mod support;

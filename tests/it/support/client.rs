@@ -1,7 +1,7 @@
 //! A client of raw bytes: the head as it came, the chunks as they were cut, and how the body ended.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use breakwater::clock::{self, Instant};
@@ -132,24 +132,41 @@ impl Client {
         self.finish()
     }
 
-    /// Reads up to the end of the head. False if the connection ended before it.
+    /// Says that nothing more will be sent, and goes on reading.
+    pub(crate) fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Reads up to the end of the head, interim answers passed over. False if the connection ended before it.
     pub(crate) fn read_head(&mut self) -> bool {
-        let end = loop {
-            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
-                break end + 4;
-            }
-            if !self.read_some() {
+        loop {
+            if !self.read_any_head() {
                 self.answer.ending = Some(Ending::Cut);
                 return false;
             }
-        };
-        let head: Vec<u8> = self.buffer.drain(..end).collect();
-        self.answer.head = String::from_utf8(head).expect("a head is text");
+            if !self.answer.head.starts_with("HTTP/1.1 1") {
+                break;
+            }
+        }
         self.framing = match (self.answer.header("content-length"), self.answer.header("transfer-encoding")) {
             (_, Some(_)) => Framing::Chunked,
             (Some(length), None) => Framing::Length(length.parse().unwrap()),
             (None, None) => Framing::Length(0),
         };
+        true
+    }
+
+    fn read_any_head(&mut self) -> bool {
+        let end = loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                break end + 4;
+            }
+            if !self.read_some() {
+                return false;
+            }
+        };
+        let head: Vec<u8> = self.buffer.drain(..end).collect();
+        self.answer.head = String::from_utf8(head).expect("a head is text");
         true
     }
 
@@ -174,8 +191,9 @@ impl Client {
         }
     }
 
-    /// Reads pieces until the body holds this text.
+    /// Reads the head, then pieces until the body holds this text.
     pub(crate) fn read_until(&mut self, text: &str) {
+        assert!(!self.answer.head.is_empty() || self.read_head(), "it ended before its head");
         while find(&self.answer.body, text.as_bytes()).is_none() {
             assert!(self.read_piece().is_some(), "it ended before {text:?}: {:?}", self.answer);
         }

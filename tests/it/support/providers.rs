@@ -57,7 +57,37 @@ impl Providers {
 
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn url(&self, name: &str) -> String {
-        format!("http://{}", self.simulator().address(name).expect("a provider of that name"))
+        format!("http://{}", self.address(name))
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        self.simulator().address(name).expect("a provider of that name")
+    }
+
+    /// A configuration with each provider as a backend of its own name, and the route `r` that tries them in their order.
+    /// `more` follows it.
+    pub(crate) fn yaml(&self, more: &str) -> String {
+        let names: Vec<&str> = self.simulator().backends().map(|(name, ..)| name).collect();
+        format!("{}router:\n{}{more}", self.models(&[]), route("r", &names, ""))
+    }
+
+    /// The `model_list` of all providers, some with more members: `("openai", "rpm: 6")` in `litellm_params`.
+    pub(crate) fn models(&self, more: &[(&str, &str)]) -> String {
+        let mut yaml = "model_list:\n".to_owned();
+        for (name, address, dialect) in self.simulator().backends() {
+            let more = more.iter().find(|(of, _)| *of == name).map_or(String::new(), |(_, more)| format!(", {more}"));
+            let spoken = match dialect {
+                Dialect::OpenAi | Dialect::Compat => format!("api_type: openai, api_base: \"http://{address}/v1\""),
+                Dialect::Azure => format!(
+                    "api_type: azure, api_base: \"http://{address}\", api_version: 2024-10-21, azure_deployment: gpt-4o-prod"
+                ),
+            };
+            yaml.push_str(&format!(
+                "  - model_name: {name}\n    litellm_params: {{model: gpt-4o, api_key: key-{name}, {spoken}{more}}}\n"
+            ));
+        }
+        yaml
     }
 
     /// From now on every request to it meets this fault.
@@ -126,13 +156,24 @@ impl Drop for Providers {
     }
 }
 
+/// One entry of `router:` that tries backends in this order; `more` are further members, each on a line of its own.
+pub(crate) fn route(name: &str, backends: &[&str], more: &str) -> String {
+    let tiers: Vec<String> = backends
+        .iter()
+        .enumerate()
+        .map(|(tier, backend)| format!("{{name: {backend}, priority: {}}}", tier + 1))
+        .collect();
+    let more: String = more.lines().map(|line| format!("    {line}\n")).collect();
+    format!("  - model_name: {name}\n    routing_strategy: fallback\n    models: [{}]\n{more}", tiers.join(", "))
+}
+
 /// An error answer in the provider's own shape.
 pub(crate) fn status(code: u16) -> Fault {
     Fault::Status(Status::new(code))
 }
 
 /// An error answer in another shape.
-pub(crate) fn status_with(code: u16, body: Template) -> Fault {
+pub(crate) fn status_as(code: u16, body: Template) -> Fault {
     Fault::Status(Status { body: Some(body), ..Status::new(code) })
 }
 
