@@ -26,6 +26,8 @@ pub struct Target {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Its id as a header value.
     shown: HeaderValue,
+    /// The attempts header of a request that it served at once with a 200, which is nearly every one.
+    shown_served: HeaderValue,
     /// It has refused the `stream_options` that we added: not again, until a reload makes a new target.
     refuses_usage: AtomicBool,
 }
@@ -42,6 +44,8 @@ impl Target {
             common: Vec::new(),
             headers: headers(backend)?,
             shown: shown(backend.id.as_str()),
+            shown_served: HeaderValue::try_from(trail_of_one(backend.id.as_str()))
+                .map_err(|_| "the backend's name cannot stand in a header".to_owned())?,
             refuses_usage: AtomicBool::new(false),
         };
         if !backend.upstream_model.contains('*') {
@@ -69,6 +73,11 @@ impl Target {
     /// The backend's id as an answer header.
     pub fn shown(&self) -> &HeaderValue {
         &self.shown
+    }
+
+    /// The attempts header of a request that it served at once with a 200.
+    pub fn shown_served(&self) -> &HeaderValue {
+        &self.shown_served
     }
 
     /// The model it is asked for; `matched` stands for a `*` in it.
@@ -106,6 +115,25 @@ impl Target {
             path.push_str(&azure::percent_encode(value));
         }
         format!("http://{}{path}", self.authority).parse().map_err(|error| format!("no URL can be made: {error}"))
+    }
+}
+
+/// `name=200` as [`crate::proxy::trail::Trail::header`] writes it.
+fn trail_of_one(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 4);
+    push_name(&mut text, name);
+    text.push_str("=200");
+    text
+}
+
+/// Writes a backend's name into a trail: bytes that a header or the trail's form cannot carry are percent-encoded.
+pub fn push_name(text: &mut String, name: &str) {
+    for byte in name.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b';' | b'=' | b'%') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
     }
 }
 

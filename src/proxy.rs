@@ -86,14 +86,22 @@ pub enum Reply {
 pub struct WholeReply {
     /// Its status.
     pub status: StatusCode,
-    /// The provider's headers as far as clients see them.
-    pub headers: HeaderMap,
+    /// Its headers.
+    pub head: Head,
     /// Its body.
     pub body: Bytes,
     /// What it says about coming back, where it is an error.
     pub waits: Option<Waits>,
     /// What it means for the request.
     pub outcome: RequestOutcome,
+}
+
+/// The headers of a whole answer.
+pub enum Head {
+    /// Those of the provider's answer, as received: not all of them are for clients.
+    Provider(upstream::Answer),
+    /// These, all of them.
+    Own(HeaderMap),
 }
 
 /// One worker's proxy. Not `Send`.
@@ -144,7 +152,7 @@ impl Proxy {
         };
         record.model = wanted.shown_model();
         record.asked = wanted.asked();
-        let Some(mut plan) = self.router.plan(&wanted.model, wanted.need()).await else {
+        let Some(mut plan) = self.router.plan(&wanted.model, wanted.need()) else {
             return Reply::Fault(Fault::UnknownModel(wanted.shown_model()));
         };
         record.set_route(plan.asked());
@@ -211,7 +219,9 @@ impl Trip<'_> {
         let asked = &plan.asked().handles;
         asked.started(self.kind).inc();
         if plan.asked().config.policy.expose_backends {
-            self.record.shown_backend = Some(chosen.candidate(plan).target.shown().clone());
+            let target = &chosen.candidate(plan).target;
+            self.record.shown_backend = Some(target.shown().clone());
+            self.record.shown_served = Some(target.shown_served().clone());
         }
         if self.kind == AttemptKind::Failover
             && let Some(last) = &self.last
@@ -380,7 +390,7 @@ fn provider_reply(last: &Failure, status: u16, waits: Waits, outcome: RequestOut
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     // Faults of the caller keep what the provider says about coming back.
     let waits = (outcome != RequestOutcome::ClientFault).then_some(waits);
-    Reply::Whole(WholeReply { status, headers, body, waits, outcome })
+    Reply::Whole(WholeReply { status, head: Head::Own(headers), body, waits, outcome })
 }
 
 /// The gateway is shutting down.

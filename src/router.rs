@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor as _, Addr};
 
-use self::actor::{MakePlan, Next, RouterActor, Swap};
+use self::actor::{Next, RouterActor, Swap};
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
 pub use self::table::{Candidate, RouteEntry, Table};
 use crate::backend::Outbox;
@@ -46,7 +46,8 @@ type View = Rc<RefCell<Arc<Table>>>;
 /// A worker's way to its router actor. Not `Send`: it stays on the worker's thread.
 #[derive(Clone)]
 pub struct Router {
-    addr: Arc<Mutex<Addr<RouterActor>>>,
+    addr: Rc<RefCell<Addr<RouterActor>>>,
+    remote: RouterRemote,
     view: View,
     current: CurrentTable,
     outbox: Arc<Outbox>,
@@ -73,12 +74,13 @@ impl Router {
         actix_rt::spawn(Arc::clone(&outbox).run());
         let view: View = Rc::new(RefCell::new(current.get()));
         let addr = RouterActor::new(Rc::clone(&view), Arc::clone(&outbox)).start();
-        Self { addr: Arc::new(Mutex::new(addr)), view, current, outbox, restarted }
+        let remote = RouterRemote(Arc::new(Mutex::new(addr.clone())));
+        Self { addr: Rc::new(RefCell::new(addr)), remote, view, current, outbox, restarted }
     }
 
     /// The supervisor's end.
     pub fn remote(&self) -> RouterRemote {
-        RouterRemote(Arc::clone(&self.addr))
+        self.remote.clone()
     }
 
     /// The table this worker routes by.
@@ -86,24 +88,17 @@ impl Router {
         Arc::clone(&self.view.borrow())
     }
 
-    /// A plan for a model name; none if no route has it.
-    pub async fn plan(&self, model: &str, need: Need) -> Option<Plan> {
-        let message = || MakePlan { model: model.to_owned(), need };
-        #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
-        match self.addr().send(message()).await {
-            Ok(plan) => plan,
-            Err(_) => {
-                self.revive();
-                #[expect(clippy::disallowed_methods, reason = "the same, to the actor's successor")]
-                self.addr().send(message()).await.ok().flatten()
-            }
-        }
+    /// A plan for a model name, by the table that the actor has published to this worker; none if no route has the name.
+    pub fn plan(&self, model: &str, need: Need) -> Option<Plan> {
+        let table = self.view.borrow();
+        table.find(model).map(|route| Plan::new(&table, route, model, need))
     }
 
     /// The next backend of a plan, with leave to call it. `None` if the router itself failed, which loses the plan.
     pub async fn next(&self, plan: Plan) -> Option<(Plan, Result<Chosen, Exhausted>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
-        let answer = self.addr().send(Next(plan)).await;
+        let asked = self.addr.borrow().send(Next(plan));
+        let answer = asked.await;
         if answer.is_err() {
             self.revive();
         }
@@ -117,16 +112,14 @@ impl Router {
 
     /// Replaces the actor if it panicked. On this thread, which is the worker's.
     fn revive(&self) {
-        let mut addr = self.addr.lock().unwrap_or_else(PoisonError::into_inner);
-        if !addr.connected() {
-            // A swap may have been told to the dead one.
-            self.view.replace(self.current.get());
-            *addr = RouterActor::new(Rc::clone(&self.view), Arc::clone(&self.outbox)).start();
-            (self.restarted)();
+        if self.addr.borrow().connected() {
+            return;
         }
-    }
-
-    fn addr(&self) -> Addr<RouterActor> {
-        self.addr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        // A swap may have been told to the dead one.
+        self.view.replace(self.current.get());
+        let addr = RouterActor::new(Rc::clone(&self.view), Arc::clone(&self.outbox)).start();
+        *self.remote.0.lock().unwrap_or_else(PoisonError::into_inner) = addr.clone();
+        self.addr.replace(addr);
+        (self.restarted)();
     }
 }

@@ -22,6 +22,26 @@
 //! curl -X POST localhost:4100/reset                                     # everything as at the start, the seed included
 //! ```
 //!
+//! A rule is `{"match"?, "probability"?, "count"?, "fault"}`; the first that matches, wins its draw and has count left decides.
+//! Conditions: `path` (part of it), `model`, `stream`, `header`, `nth`, `every`, `alternating`. All faults by example:
+//!
+//! ```text
+//! {"latency":250} {"latency":{"uniform":[100,400]}} {"ttft":{"lognormal":{"p50":300,"p99":4000}}} {"ttft":{"exp":200}}
+//! {"ttft":{"list":[10,10,900]}} {"tokens_per_second":20} {"slow":{"head_byte_ms":5,"body_bytes_per_second":1000}}
+//! {"status":{"code":503}} {"status":{"code":429,"body":"azure","retry_after":{"seconds":2},"headers":{"x-a":"b"}}}
+//! {"status":{"code":500,"body":{"raw":"{}"},"latency":100}} {"quota":{"rpm":60,"tpm":90000,"window_s":10,"style":"ptu"}}
+//! "refuse" "blackhole" "accept_reset" {"stale":{"close_idle":0}} {"stale":"reset_on_reuse"}
+//! {"hang":"before_headers"} {"hang":"after_headers"} {"hang":"before_first_content"} {"hang":{"after_events":3}}
+//! {"hang":{"comments_before_first_content":1000}} {"reset":"after_request"} {"reset":{"after_events":4}}
+//! {"close":"after_headers"} {"close":{"after_bytes":900}}
+//! {"truncate":"content_length"} {"truncate":"chunked"} {"truncate":"no_done"} {"truncate":"finish_no_done"}
+//! {"malformed":"json_cut"} {"malformed":"html"} {"malformed":"empty"} {"malformed":"content_type"} {"malformed":"gzip"}
+//! {"malformed":"bad_chunk"} {"malformed":"json_to_stream"} {"malformed":"redirect"}
+//! {"in_band_error":{"at":3,"form":"vllm","code":"rate_limit_exceeded","message":"slow down"}}
+//! {"wire":{"split_bytes":1,"line_end":"crlf","bom":true,"multi_line_data":true,"ids":true,"retry":true}}
+//! {"wire":{"event_without_data":true,"comments_ms":100,"large_event_bytes":1000000,"connection_close":true,"http10":true}}
+//! ```
+//!
 //! A test holds a [`Simulator`] and calls the same things in process. [`Fault`] lists what can go wrong, [`Settings`] what a
 //! backend is like when nothing does.
 //!
@@ -47,6 +67,7 @@ mod paths;
 mod preset;
 mod provider_error;
 mod read;
+mod record;
 mod request;
 mod respond;
 mod rule;
@@ -56,6 +77,7 @@ mod socket;
 mod tamper;
 #[cfg(test)]
 mod tests;
+mod ticket;
 
 use std::future::Future;
 use std::io;
@@ -73,8 +95,9 @@ pub use fault::{
     CutAt, ErrorForm, Fault, HangAt, InBandError, LineEnd, Malformed, Quota, QuotaStyle, RetryAfter, Slow, Stale,
     Status, Template, Truncate, Wire,
 };
-pub use journal::{Counts, Ended, Recorded, RecordedBody, Times};
+pub use journal::Counts;
 pub use options::{BackendOptions, Dialect, Options};
+pub use record::{Ended, Recorded, RecordedBody, Times};
 pub use rule::{Alternating, HeaderMatch, Match, Rule};
 pub use settings::Settings;
 

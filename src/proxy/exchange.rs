@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
@@ -18,9 +19,8 @@ use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
 use super::trail::{AttemptResult, Entry};
 use super::unary::{self, Expected, Judgement};
 use super::upstream::{self, Answer, AnswerBody, Limits};
-use super::usage::Usage;
 use super::wanted::{api, expected};
-use super::{Proxy, Trip, WholeReply, forward, hint};
+use super::{Head, Proxy, Trip, WholeReply, forward, hint};
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
@@ -113,7 +113,7 @@ impl Proxy {
         if coding(answer.headers()).is_some() {
             return stage.whole(trip, attempt, answer).await;
         }
-        if unary::is_type(forward::text(answer.headers(), "content-type"), "text/event-stream") {
+        if unary::is_type(forward::text(answer.headers(), &CONTENT_TYPE), "text/event-stream") {
             return stage.events(trip, attempt, answer, injected).await;
         }
         if stage.streams && trip.call.operation.must_stream() {
@@ -134,8 +134,9 @@ impl Proxy {
         let operation = &trip.call.operation;
         let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
         let also = &self.router.table().config.defaults.forward_client_headers;
-        let headers =
-            |out: &mut HeaderMap| forward::to_provider(out, trip.call.headers, also, target.headers(), &trip.record.id);
+        let headers = |out: &mut HeaderMap| {
+            forward::to_provider(out, trip.call.headers, also, target.headers(), &trip.record.shown_id)
+        };
         let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
         loop {
             let (parts, injected) = trip.wanted.body_for(operation, candidate.backend.config(), target, matched);
@@ -228,7 +229,7 @@ impl Stage<'_> {
         let has_hint = find_hint(status, headers, &fields).is_some();
         let class =
             self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model: true, has_hint }));
-        let content_type = forward::text(headers, "content-type").to_owned();
+        let content_type = forward::text(headers, &CONTENT_TYPE).to_owned();
         (class, Said::Answer(ErrorAnswer { status, headers: headers.clone(), content_type, body }))
     }
 
@@ -257,17 +258,17 @@ impl Stage<'_> {
         };
         match unary::judge_no_stream(&body) {
             Judgement::Failed(error) => self.in_band(attempt, answer.headers(), error.fields),
-            Judgement::Good | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
+            Judgement::Good(_) | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
         }
     }
 
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
     async fn whole(&self, trip: &mut Trip<'_>, attempt: Attempt, mut answer: Answer) -> Attempted {
         let expected = expected(&trip.call.operation);
-        let content_type = forward::text(answer.headers(), "content-type").to_owned();
+        let content_type = forward::text(answer.headers(), &CONTENT_TYPE).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
         if let Some(coding) = coding(answer.headers()) {
-            let accepted = forward::text(trip.call.headers, "accept-encoding").to_ascii_lowercase();
+            let accepted = forward::text(trip.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
             if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
                 return self.fail(attempt, Class::Malformed, None, Said::Nothing);
             }
@@ -284,12 +285,11 @@ impl Stage<'_> {
                 return self.fail(attempt, class, None, said);
             }
         };
-        match unary::judge(expected, &content_type, &body) {
-            Judgement::Good => {}
+        let usage = match unary::judge(expected, &content_type, &body) {
+            Judgement::Good(usage) => usage,
             Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
             Judgement::Failed(error) => return self.in_band(attempt, answer.headers(), error.fields),
-        }
-        let usage = if expected == Expected::Anything { None } else { Usage::of_body(&body) };
+        };
         if let Some(usage) = usage {
             attempt.usage(usage);
             trip.record.usage = Some(usage);
@@ -297,11 +297,9 @@ impl Stage<'_> {
         let now = clock::now();
         let status = answer.status;
         self.serve(trip, status, now);
-        let mut headers = HeaderMap::new();
-        forward::to_client(&mut headers, answer.headers());
         attempt.succeed(now);
         let outcome = RequestOutcome::Success;
-        Attempted::Whole(Box::new(WholeReply { status, headers, body, waits: None, outcome }))
+        Attempted::Whole(Box::new(WholeReply { status, head: Head::Provider(answer), body, waits: None, outcome }))
     }
 
     /// An answer whose bytes nobody here can read: it commits at its first byte.
@@ -459,7 +457,7 @@ impl Stage<'_> {
 
 /// How a body is compressed, in lower case; none if it is not.
 fn coding(headers: &HeaderMap) -> Option<String> {
-    let coding = forward::text(headers, "content-encoding").to_ascii_lowercase();
+    let coding = forward::text(headers, &CONTENT_ENCODING).to_ascii_lowercase();
     (!coding.is_empty() && coding != "identity").then_some(coding)
 }
 
@@ -471,31 +469,42 @@ async fn within<F: Future>(at: Instant, future: F) -> Option<F::Output> {
 /// Reads a body to its end: at most `most` bytes, each gap at most the idle limit, all of it before the deadline. One that
 /// came in one piece is not copied.
 async fn read(body: &mut AnswerBody, most: usize, clocks: &Clocks) -> Result<Bytes, Unread> {
-    let mut chunks: VecDeque<Bytes> = VecDeque::new();
-    let mut length = 0;
-    loop {
-        let until = clock::now().plus(clocks.idle).min(clocks.deadline);
-        match within(until, body.chunk()).await {
-            Some(Some(Ok(chunk))) => {
-                length += chunk.len();
-                chunks.push_back(chunk);
-                if most < length {
-                    return Err(Unread::TooLong(chunks));
-                }
-            }
-            Some(None) => break,
-            Some(Some(Err(error))) => return Err(Unread::Broken(error)),
-            None => return Err(Unread::TimedOut),
-        }
+    let Some(first) = next(body, clocks).await? else { return Ok(Bytes::new()) };
+    if most < first.len() {
+        return Err(Unread::TooLong(VecDeque::from([first])));
     }
-    if chunks.len() < 2 {
-        return Ok(chunks.pop_front().unwrap_or_default());
+    let Some(second) = next(body, clocks).await? else { return Ok(first) };
+    let mut length = first.len() + second.len();
+    let mut chunks = VecDeque::from([first, second]);
+    while length <= most {
+        let Some(chunk) = next(body, clocks).await? else {
+            let mut joined = BytesMut::with_capacity(length);
+            chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk));
+            return Ok(joined.freeze());
+        };
+        length += chunk.len();
+        chunks.push_back(chunk);
     }
-    let mut joined = BytesMut::with_capacity(length);
-    for chunk in chunks {
-        joined.extend_from_slice(&chunk);
+    Err(Unread::TooLong(chunks))
+}
+
+/// The next piece of a body, none at its end.
+async fn next(body: &mut AnswerBody, clocks: &Clocks) -> Result<Option<Bytes>, Unread> {
+    // What has already arrived needs neither clock nor timer.
+    let ready = std::future::poll_fn(|cx| match body.poll_chunk(cx) {
+        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    let piece = match ready.await {
+        Some(piece) => Some(piece),
+        None => within(clock::now().plus(clocks.idle).min(clocks.deadline), body.chunk()).await,
+    };
+    match piece {
+        Some(Some(Ok(chunk))) => Ok(Some(chunk)),
+        Some(Some(Err(error))) => Err(Unread::Broken(error)),
+        Some(None) => Ok(None),
+        None => Err(Unread::TimedOut),
     }
-    Ok(joined.freeze())
 }
 
 /// The provider's own wait, on the statuses that may name one.

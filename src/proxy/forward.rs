@@ -1,7 +1,7 @@
 //! Which headers pass the gateway, in either direction (spec/wire.md 1.6).
 
 use actix_web::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 
 /// What a provider is told about us.
@@ -14,16 +14,16 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// Client headers that reach a provider.
-const FORWARDED: [HeaderName; 9] = [
-    CONTENT_TYPE,
-    ACCEPT,
-    HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("idempotency-key"),
-    CLIENT_REQUEST_ID,
-    HeaderName::from_static("traceparent"),
-    HeaderName::from_static("tracestate"),
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("anthropic-beta"),
+const FORWARDED: [&str; 9] = [
+    "content-type",
+    "accept",
+    "openai-beta",
+    "idempotency-key",
+    "x-client-request-id",
+    "traceparent",
+    "tracestate",
+    "anthropic-version",
+    "anthropic-beta",
 ];
 
 /// Never forwarded, whatever `defaults.forward_client_headers` says: credentials, and what belongs to one connection.
@@ -75,24 +75,17 @@ pub fn to_provider(
     client: &HeaderMap,
     also: &[String],
     own: &[(HeaderName, HeaderValue)],
-    request_id: &str,
+    request_id: &HeaderValue,
 ) {
-    for name in &FORWARDED {
-        if let Some(value) = client.get(name) {
-            out.insert(name.clone(), value.clone());
-        }
-    }
-    if !also.is_empty() {
-        for (name, value) in client.iter().filter(|(name, _)| is_asked_for(name.as_str(), also)) {
+    for (name, value) in client {
+        if FORWARDED.contains(&name.as_str()) || !also.is_empty() && is_asked_for(name.as_str(), also) {
             out.append(name.clone(), value.clone());
         }
     }
     out.insert(USER_AGENT, AGENT);
     out.insert(ACCEPT_ENCODING, IDENTITY);
-    if !out.contains_key(&CLIENT_REQUEST_ID)
-        && let Ok(value) = HeaderValue::from_str(request_id)
-    {
-        out.insert(CLIENT_REQUEST_ID, value);
+    if !out.contains_key(&CLIENT_REQUEST_ID) {
+        out.insert(CLIENT_REQUEST_ID, request_id.clone());
     }
     for (name, value) in own {
         out.insert(name.clone(), value.clone());
@@ -102,7 +95,7 @@ pub fn to_provider(
 fn is_asked_for(name: &str, also: &[String]) -> bool {
     let is_barred = NEVER_FORWARDED.contains(&name)
         || NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || FORWARDED.iter().any(|known| known == name);
+        || FORWARDED.contains(&name);
     let is_covered = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,
@@ -129,7 +122,7 @@ pub fn to_client(out: &mut HeaderMap, provider: &HeaderMap) {
 }
 
 /// A header's text, empty if it is missing or no text.
-pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
@@ -174,7 +167,7 @@ mod tests {
         ]);
         let own = [(HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer ours"))];
         let mut out = HeaderMap::new();
-        to_provider(&mut out, &client, &["x-*".to_owned()], &own, "id-1");
+        to_provider(&mut out, &client, &["x-*".to_owned()], &own, &HeaderValue::from_static("id-1"));
         let expected = [
             "accept-encoding",
             "authorization",
@@ -186,8 +179,8 @@ mod tests {
             "x-team",
         ];
         assert_eq!(names(&out), expected);
-        assert_eq!(text(&out, "authorization"), "Bearer ours");
-        assert_eq!(text(&out, "x-client-request-id"), "id-1");
+        assert_eq!(text(&out, &actix_web::http::header::AUTHORIZATION), "Bearer ours");
+        assert_eq!(text(&out, &CLIENT_REQUEST_ID), "id-1");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::telemetry::labels::Endpoint;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// The path without its prefix and empty segments, percent-encoding kept: `chat/completions`, `files/file-1/content`.
-    pub text: String,
+    pub text: Cow<'static, str>,
     /// The label of the operation.
     pub endpoint: Endpoint,
     /// The deployment or engine of the path, percent-decoded once; it wins over a `model` in the body.
@@ -123,6 +123,9 @@ impl Operation {
     /// # Errors
     /// [`Fault::UnknownUrl`], [`Fault::Unsupported`] or [`Fault::MethodNotAllowed`]: faults of the caller.
     pub fn of(method: &str, path: &str) -> Result<Self, Fault> {
+        if let Some(common) = Self::common(method, path) {
+            return Ok(common);
+        }
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let unknown = || Fault::UnknownUrl(format!("{method} {}", shown(path)));
         match segments[..] {
@@ -139,6 +142,20 @@ impl Operation {
         }
     }
 
+    /// The paths that nearly all requests have, without looking at their parts.
+    fn common(method: &str, path: &str) -> Option<Self> {
+        if method != "POST" {
+            return None;
+        }
+        let (text, endpoint) = match path {
+            "/v1/chat/completions" | "/chat/completions" => ("chat/completions", Endpoint::ChatCompletions),
+            "/v1/embeddings" | "/embeddings" => ("embeddings", Endpoint::Embeddings),
+            "/v1/responses" => ("responses", Endpoint::Responses),
+            _ => return None,
+        };
+        Some(Self { text: Cow::Borrowed(text), endpoint, path_model: None, group: Group::Model })
+    }
+
     /// The longest known operation at the end, the name being everything before it.
     fn of_named(method: &str, segments: &[&str], known: &[&str]) -> Option<Result<Self, Fault>> {
         let joined = segments.join("/");
@@ -150,7 +167,7 @@ impl Operation {
             return Some(Err(Fault::MethodNotAllowed("POST")));
         }
         Some(Ok(Self {
-            text: text.to_owned(),
+            text: Cow::Owned(text.to_owned()),
             endpoint: endpoint(text),
             path_model: Some(decode_percent(name).into_owned()),
             group: Group::Model,
@@ -180,12 +197,14 @@ impl Operation {
             "GET" | "POST" | "DELETE" => Group::Object,
             _ => return Err(Fault::MethodNotAllowed("GET, POST, DELETE")),
         };
-        Ok(Self { endpoint: endpoint(&text), text, path_model: None, group })
+        Ok(Self { endpoint: endpoint(&text), text: Cow::Owned(text), path_model: None, group })
     }
 
     fn of_models(method: &str, text: String) -> Result<Self, Fault> {
         match method {
-            "GET" | "HEAD" => Ok(Self { text, endpoint: Endpoint::Models, path_model: None, group: Group::Models }),
+            "GET" | "HEAD" => {
+                Ok(Self { text: Cow::Owned(text), endpoint: Endpoint::Models, path_model: None, group: Group::Models })
+            }
             "DELETE" => Err(Fault::Unsupported(format!("DELETE {}: models are the operator's", shown(&text)))),
             _ => Err(Fault::MethodNotAllowed("GET, HEAD")),
         }
@@ -215,12 +234,12 @@ impl Operation {
 
     /// Whether `stream_options` exists there (spec/wire.md 2.4).
     pub fn has_stream_options(&self) -> bool {
-        matches!(self.text.as_str(), "chat/completions" | "completions")
+        matches!(&*self.text, "chat/completions" | "completions")
     }
 
     /// Whether `"stream": true` must be answered by an event stream (spec/wire.md 3.1).
     pub fn must_stream(&self) -> bool {
-        matches!(self.text.as_str(), "chat/completions" | "completions" | "responses")
+        matches!(&*self.text, "chat/completions" | "completions" | "responses")
     }
 
     fn first_segment(&self) -> &str {
@@ -287,7 +306,7 @@ mod tests {
             "//v1//chat/completions",
         ] {
             let found = Operation::of("POST", path).unwrap();
-            assert_eq!((found.text.as_str(), found.group), ("chat/completions", Group::Model), "{path}");
+            assert_eq!((&*found.text, found.group), ("chat/completions", Group::Model), "{path}");
             assert_eq!((found.endpoint, found.path_model), (Endpoint::ChatCompletions, None));
         }
     }
@@ -305,7 +324,7 @@ mod tests {
             ("/v1/engines/m/chat/completions", "m", "chat/completions"),
         ] {
             let found = Operation::of("POST", path).unwrap();
-            assert_eq!((found.path_model.as_deref(), found.text.as_str()), (Some(model), text), "{path}");
+            assert_eq!((found.path_model.as_deref(), &*found.text), (Some(model), text), "{path}");
         }
         assert!(matches!(Operation::of("POST", "/openai/deployments/d/responses"), Err(Fault::UnknownUrl(_))));
         assert!(matches!(Operation::of("POST", "/engines/m/audio/speech"), Err(Fault::UnknownUrl(_))));

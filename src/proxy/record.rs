@@ -12,7 +12,7 @@ use crate::clock::{self, Instant};
 use crate::error::ErrorType;
 use crate::router::RouteEntry;
 use crate::telemetry::RouteHandles;
-use crate::telemetry::access_log::{Line, WorkerLog};
+use crate::telemetry::access_log::{Line, Number, WorkerLog};
 use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome};
 
 /// Status that stands for a client that left before the head.
@@ -22,6 +22,8 @@ const CLIENT_GONE: u16 = 499;
 pub struct Record {
     /// The request's id.
     pub id: Arc<str>,
+    /// The same as a header.
+    pub shown_id: HeaderValue,
     /// What was asked for.
     pub endpoint: Endpoint,
     /// Whether a stream was asked for.
@@ -34,6 +36,8 @@ pub struct Record {
     pub trail: Trail,
     /// The backend tried last, as the answer's header shows it.
     pub shown_backend: Option<HeaderValue>,
+    /// The trail of a request that it served at once with a 200.
+    pub shown_served: Option<HeaderValue>,
     /// Tokens as reported.
     pub usage: Option<Usage>,
     /// The error it ended with.
@@ -85,14 +89,17 @@ impl Record {
         log: Option<WorkerLog>,
         live: Live,
     ) -> Self {
+        let shown_id = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"));
         Self {
             id,
+            shown_id,
             endpoint: Endpoint::Other,
             asked: Asked::Whole,
             model: String::new(),
             route: None,
             trail: Trail::default(),
             shown_backend: None,
+            shown_served: None,
             usage: None,
             error: None,
             exhausted: None,
@@ -188,7 +195,8 @@ impl Record {
         let last = self.trail.entries().last();
         let route = self.route.as_ref().map_or("", |route| route.config.name.as_str());
         let trail = if last.is_some() { self.trail.header() } else { String::new() };
-        let millis = |span: Duration| Some(span.as_secs_f64() * 1_000.0);
+        let millis = |span: Duration| Some(Number::Millis(span));
+        let count = |count: u64| Some(Number::Count(count));
         let words = [
             ("request_id", &*self.id),
             ("endpoint", self.endpoint.name()),
@@ -203,14 +211,14 @@ impl Record {
             ("exhausted_reason", self.exhausted.map_or("", |reason| reason.name())),
         ];
         let numbers = [
-            ("status", Some(f64::from(self.status))),
-            ("attempt_count", Some(self.trail.entries().len() as f64)),
+            ("status", count(u64::from(self.status))),
+            ("attempt_count", count(self.trail.entries().len() as u64)),
             ("duration_ms", millis(now.since(self.started))),
             ("overhead_ms", self.head_at.and_then(|at| millis(self.overhead(at)))),
             ("ttft_ms", self.first_content.and_then(millis)),
-            ("input_tokens", self.usage.map(|usage| usage.input as f64)),
-            ("output_tokens", self.usage.map(|usage| usage.output as f64)),
-            ("request_bytes", Some(self.request_bytes as f64)),
+            ("input_tokens", self.usage.and_then(|usage| count(usage.input))),
+            ("output_tokens", self.usage.and_then(|usage| count(usage.output))),
+            ("request_bytes", count(self.request_bytes as u64)),
         ];
         let level = match outcome {
             RequestOutcome::Success

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::BackendId;
 use crate::error::ErrorType;
+use crate::provider::push_name;
 use crate::telemetry::labels::AttemptKind;
 
 /// All attempts of one request, in the order of their ends.
@@ -92,16 +93,6 @@ impl Trail {
             };
         }
         text
-    }
-}
-
-fn push_name(text: &mut String, name: &str) {
-    for byte in name.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b';' | b'=' | b'%') {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
     }
 }
 

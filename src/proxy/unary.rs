@@ -2,12 +2,13 @@
 
 use super::error_fields::{FoundError, find_error};
 use super::json::{self, Members};
+use super::usage::Usage;
 
 /// What a whole answer turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// Relay it.
-    Good,
+    /// Relay it; what it cost, where it says so.
+    Good(Option<Usage>),
     /// Not what was asked for.
     Malformed,
     /// An error despite its status.
@@ -31,7 +32,7 @@ pub fn judge(expected: Expected, content_type: &str, body: &[u8]) -> Judgement {
         return Judgement::Malformed;
     }
     match expected {
-        Expected::Anything => Judgement::Good,
+        Expected::Anything => Judgement::Good(None),
         Expected::Json | Expected::Response => judge_json(expected, body),
     }
 }
@@ -50,7 +51,7 @@ pub fn is_type(content_type: &str, wanted: &str) -> bool {
 }
 
 fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
-    let (mut has_error, mut has_answer, mut is_failed) = (false, false, false);
+    let (mut has_error, mut has_answer, mut is_failed, mut usage) = (false, false, false, None);
     let mut members = Members::of(body);
     for member in members.by_ref() {
         let Ok(member) = member else { return Judgement::Malformed };
@@ -58,6 +59,7 @@ fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
         match &body[member.key] {
             b"error" => has_error = value != b"null",
             b"choices" | b"data" | b"output" => has_answer = true,
+            b"usage" => usage = Usage::of_object(value),
             b"status" => is_failed = value == b"\"failed\"",
             _ => {}
         }
@@ -73,7 +75,7 @@ fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
         Some(error) if matches!(error.fields.code.as_deref(), Some("server_error" | "rate_limit_exceeded")) => {
             Judgement::Failed(error)
         }
-        _ => Judgement::Good,
+        _ => Judgement::Good(usage),
     }
 }
 
@@ -91,7 +93,7 @@ mod tests {
             r#"{"status":"failed","error":{"code":"invalid_prompt","message":"x"},"output":[]}"#,
             r#"{"text":"hello"}"#,
         ] {
-            assert_eq!(check(body), Judgement::Good, "{body}");
+            assert_eq!(check(body), Judgement::Good(None), "{body}");
         }
         for body in ["", "[]", "{\"choices\":[", "{} {}", "<html>", r#"{"a":1"#] {
             assert_eq!(check(body), Judgement::Malformed, "{body}");
@@ -104,8 +106,11 @@ mod tests {
             assert!(matches!(check(body), Judgement::Failed(_)), "{body}");
         }
         let failed = br#"{"status":"failed","error":{"code":"server_error","message":"x"},"output":[]}"#;
-        assert_eq!(judge(Expected::Json, "application/json", failed), Judgement::Good);
-        assert_eq!(judge(Expected::Anything, "audio/mpeg", b"ID3"), Judgement::Good);
+        assert_eq!(judge(Expected::Json, "application/json", failed), Judgement::Good(None));
+        assert_eq!(judge(Expected::Anything, "audio/mpeg", b"ID3"), Judgement::Good(None));
+        let answer = br#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+        let usage = Usage { input: 3, output: 4, ..Usage::default() };
+        assert_eq!(judge(Expected::Json, "application/json", answer), Judgement::Good(Some(usage)));
         assert_eq!(judge(Expected::Anything, "Text/HTML; charset=utf-8", b"<html>"), Judgement::Malformed);
     }
 

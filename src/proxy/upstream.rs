@@ -257,14 +257,16 @@ impl AnswerBody {
 
 /// A body in slices: what was received, with a few of them replaced, and never copied together.
 struct Slices {
-    slices: VecDeque<Bytes>,
+    first: Option<Bytes>,
+    rest: VecDeque<Bytes>,
     length: u64,
 }
 
 impl Slices {
     fn new(slices: &[Bytes]) -> Self {
         let length = slices.iter().map(|slice| slice.len() as u64).sum();
-        Self { slices: slices.iter().cloned().collect(), length }
+        let mut slices = slices.iter().cloned();
+        Self { first: slices.next(), rest: slices.collect(), length }
     }
 }
 
@@ -276,6 +278,7 @@ impl MessageBody for Slices {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        Poll::Ready(self.slices.pop_front().map(Ok))
+        let next = self.first.take().or_else(|| self.rest.pop_front());
+        Poll::Ready(next.map(Ok))
     }
 }

@@ -1,6 +1,6 @@
 //! Token usage from a body or an event (spec/wire.md 4.5). Unparsable usage never fails a request.
 
-use super::json;
+use super::json::Members;
 
 /// Tokens of one call as its provider reports them; what is missing or null is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,23 +21,32 @@ impl Usage {
         if usage.first() != Some(&b'{') {
             return None;
         }
-        let count = |names: [&str; 2]| names.iter().find_map(|name| number(json::find(usage, name)?)).unwrap_or(0);
-        let detail = |names: [&str; 2], part: &str| {
-            let parts = names.iter().find_map(|name| json::find(usage, name).filter(|value| value[0] == b'{'));
-            parts.and_then(|parts| number(json::find(parts, part)?)).unwrap_or(0)
-        };
-        Some(Self {
-            input: count(["prompt_tokens", "input_tokens"]),
-            output: count(["completion_tokens", "output_tokens"]),
-            cached_input: detail(["prompt_tokens_details", "input_tokens_details"], "cached_tokens"),
-            reasoning_output: detail(["completion_tokens_details", "output_tokens_details"], "reasoning_tokens"),
-        })
+        let mut found = Self::default();
+        for member in Members::of(usage).map_while(Result::ok) {
+            let value = &usage[member.value];
+            match &usage[member.key] {
+                b"prompt_tokens" | b"input_tokens" => found.input = number(value).unwrap_or(0),
+                b"completion_tokens" | b"output_tokens" => found.output = number(value).unwrap_or(0),
+                b"prompt_tokens_details" | b"input_tokens_details" => {
+                    found.cached_input = part(value, b"cached_tokens")
+                }
+                b"completion_tokens_details" | b"output_tokens_details" => {
+                    found.reasoning_output = part(value, b"reasoning_tokens");
+                }
+                _ => {}
+            }
+        }
+        Some(found)
     }
+}
 
-    /// Reads the top-level `usage` of a whole answer; none if it has none.
-    pub fn of_body(body: &[u8]) -> Option<Self> {
-        Self::of_object(json::find(body, "usage")?)
-    }
+/// A count inside a details object; 0 if it is not there.
+fn part(details: &[u8], key: &[u8]) -> u64 {
+    let mut members = Members::of(details).map_while(Result::ok);
+    members
+        .find(|member| &details[member.key.clone()] == key)
+        .and_then(|member| number(&details[member.value]))
+        .unwrap_or(0)
 }
 
 /// A count; fractions are floored, negatives and nonsense are none.
@@ -52,9 +61,9 @@ mod tests {
 
     #[test]
     fn both_dialects_and_odd_values() {
-        let chat = br#"{"id":"x","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":7,"total_tokens":17,
-            "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
-        assert_eq!(Usage::of_body(chat), Some(Usage { input: 10, output: 7, cached_input: 4, reasoning_output: 2 }));
+        let chat = br#"{"prompt_tokens":10,"completion_tokens":7,"total_tokens":17,
+            "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}"#;
+        assert_eq!(Usage::of_object(chat), Some(Usage { input: 10, output: 7, cached_input: 4, reasoning_output: 2 }));
         let responses = br#"{"input_tokens":3,"output_tokens":5,"input_tokens_details":{"cached_tokens":1},"output_tokens_details":null}"#;
         assert_eq!(
             Usage::of_object(responses),
@@ -63,7 +72,6 @@ mod tests {
         assert_eq!(Usage::of_object(b"null"), None);
         assert_eq!(Usage::of_object(b"{}"), Some(Usage::default()));
         assert_eq!(Usage::of_object(br#"{"prompt_tokens":-1,"output_tokens":2.0}"#).map(|usage| usage.output), Some(2));
-        assert_eq!(Usage::of_body(b"<html>"), None);
-        assert_eq!(Usage::of_body(br#"{"usage":{"prompt_tokens":"x"}"#), None, "a body that is not closed");
+        assert_eq!(Usage::of_object(b"<html>"), None);
     }
 }

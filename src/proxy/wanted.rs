@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 
 use super::Call;
 use super::forward;
@@ -25,6 +25,18 @@ const UNKNOWN_OUTPUT: u64 = 512;
 
 /// Longest model name that is echoed, in characters.
 const SHOWN_MODEL: usize = 128;
+
+/// Headers that limit the whole request, in seconds.
+const TIMEOUTS: [HeaderName; 4] = [
+    HeaderName::from_static("x-request-timeout"),
+    HeaderName::from_static("x-litellm-timeout"),
+    HeaderName::from_static("x-stainless-read-timeout"),
+    HeaderName::from_static("x-stainless-timeout"),
+];
+/// One that limits a stream up to its first content.
+const STREAM_TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-stream-timeout");
+/// One that lowers the attempts.
+const NUM_RETRIES: HeaderName = HeaderName::from_static("x-litellm-num-retries");
 
 /// A read call.
 pub(super) struct Wanted {
@@ -48,7 +60,7 @@ impl Wanted {
     /// # Errors
     /// What is wrong with the request.
     pub(super) fn read(call: &Call<'_>) -> Result<Self, Fault> {
-        let coding = forward::text(call.headers, "content-encoding");
+        let coding = forward::text(call.headers, &CONTENT_ENCODING);
         if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
             return Err(Fault::ContentEncoding(coding.chars().take(SHOWN_MODEL).collect()));
         }
@@ -56,7 +68,7 @@ impl Wanted {
         if operation.group != Group::Model && call.method != Method::POST {
             return Err(not_served(call.method, operation));
         }
-        let content_type = forward::text(call.headers, "content-type");
+        let content_type = forward::text(call.headers, &CONTENT_TYPE);
         let body = if multipart::is_multipart(content_type) {
             Body::Form(multipart::scan(content_type, call.body.clone())?)
         } else {
@@ -81,6 +93,9 @@ impl Wanted {
 
     /// The model as asked for, cut for messages and logs.
     pub(super) fn shown_model(&self) -> String {
+        if self.model.len() <= SHOWN_MODEL && self.model.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return self.model.clone();
+        }
         self.model.chars().take(SHOWN_MODEL).flat_map(char::escape_debug).collect()
     }
 
@@ -161,13 +176,13 @@ fn not_served(method: &Method, operation: &Operation) -> Fault {
 
 /// Limits from headers join those of the body; the lowest holds (spec/wire.md 1.5, resilience 7.3).
 fn with_headers(mut limits: ClientLimits, headers: &HeaderMap) -> ClientLimits {
-    let seconds = |name: &str| headers.get(name).and_then(|value| parse_seconds(value.to_str().ok()?));
-    let least =
-        |known: Option<Duration>, names: &[&str]| names.iter().filter_map(|name| seconds(name)).chain(known).min();
-    let whole = ["x-request-timeout", "x-litellm-timeout", "x-stainless-read-timeout", "x-stainless-timeout"];
-    limits.timeout = least(limits.timeout, &whole);
-    limits.stream_timeout = least(limits.stream_timeout, &["x-litellm-stream-timeout"]);
-    let retries = headers.get("x-litellm-num-retries").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let seconds = |name: &HeaderName| headers.get(name).and_then(|value| parse_seconds(value.to_str().ok()?));
+    let least = |known: Option<Duration>, names: &[HeaderName]| {
+        names.iter().filter_map(|name| seconds(name)).chain(known).min()
+    };
+    limits.timeout = least(limits.timeout, &TIMEOUTS);
+    limits.stream_timeout = least(limits.stream_timeout, &[STREAM_TIMEOUT]);
+    let retries = headers.get(&NUM_RETRIES).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     limits.num_retries = limits.num_retries.into_iter().chain(retries).min();
     limits
 }
@@ -185,7 +200,7 @@ pub fn may_use(key: &ClientKey, route: &str) -> bool {
 
 /// What an operation may answer.
 pub(super) fn expected(operation: &Operation) -> Expected {
-    match operation.text.as_str() {
+    match &*operation.text {
         text if text.starts_with("audio/") || text.ends_with("/content") => Expected::Anything,
         text if text.starts_with("responses") => Expected::Response,
         _ => Expected::Json,
@@ -194,7 +209,7 @@ pub(super) fn expected(operation: &Operation) -> Expected {
 
 /// Whose stream an operation answers with.
 pub(super) fn api(operation: &Operation) -> Api {
-    match operation.text.as_str() {
+    match &*operation.text {
         "chat/completions" | "completions" => Api::Chat,
         text if text.starts_with("responses") => Api::Responses,
         _ => Api::Other,

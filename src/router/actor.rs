@@ -7,8 +7,8 @@ use actix::{Actor, Context, Handler, Message};
 
 use super::View;
 use super::picker::Picker;
-use super::plan::{Chosen, Exhausted, Need, Plan};
-use super::selection::{self, Bench};
+use super::plan::{Chosen, Exhausted, Plan};
+use super::selection::{self, Bench, Scratch};
 use super::table::Table;
 use crate::backend::Outbox;
 use crate::clock;
@@ -20,6 +20,7 @@ pub(super) struct RouterActor {
     pickers: Vec<Vec<Picker>>,
     outbox: Arc<Outbox>,
     random: fastrand::Rng,
+    scratch: Scratch,
 }
 
 impl RouterActor {
@@ -27,7 +28,7 @@ impl RouterActor {
         let mut random = fastrand::Rng::new();
         let table = Rc::clone(&view).borrow().clone();
         let pickers = table.pickers(&mut random);
-        Self { table, view, pickers, outbox, random }
+        Self { table, view, pickers, outbox, random, scratch: Scratch::default() }
     }
 
     /// Credits of members that stay in their route and tier go on.
@@ -59,23 +60,6 @@ impl Actor for RouterActor {
     }
 }
 
-/// Which plan for this model?
-#[derive(Message)]
-#[rtype(result = "Option<Plan>")]
-pub(super) struct MakePlan {
-    pub(super) model: String,
-    pub(super) need: Need,
-}
-
-impl Handler<MakePlan> for RouterActor {
-    type Result = Option<Plan>;
-
-    fn handle(&mut self, message: MakePlan, _: &mut Context<Self>) -> Option<Plan> {
-        let route = self.table.find(&message.model)?;
-        Some(Plan::new(&self.table, route, &message.model, message.need))
-    }
-}
-
 /// Who is next?
 #[derive(Message)]
 #[rtype(result = "(Plan, Result<Chosen, Exhausted>)")]
@@ -98,7 +82,8 @@ impl Handler<Next> for RouterActor {
             fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
             fresh.as_mut_slice()
         };
-        let mut bench = Bench { pickers, outbox: &self.outbox, random: &mut self.random, now: clock::now() };
+        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
+        let mut bench = Bench { pickers, outbox, random, scratch, now: clock::now() };
         let chosen = selection::select(&mut plan, &mut bench);
         actix::MessageResult((plan, chosen))
     }

@@ -21,100 +21,119 @@ pub(super) struct Bench<'a> {
     pub(super) pickers: &'a mut [Picker],
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) random: &'a mut fastrand::Rng,
+    pub(super) scratch: &'a mut Scratch,
     pub(super) now: Instant,
 }
 
+/// Room that selections of one worker use again and again.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Who may be called now, tier by tier.
+    seats: Vec<Seat>,
+    /// Who may not.
+    denied: Vec<(Place, Reason)>,
+    /// Among whom the strategy chose; empty if a probe was taken.
+    entrants: Vec<Entrant>,
+}
+
+/// Tier and position in it.
+type Place = (usize, usize);
+
 /// One candidate as it stands now.
 struct Seat {
-    place: (usize, usize),
+    place: Place,
     standing: Standing,
 }
 
 /// Chooses a backend and takes leave for it, or says why nobody can serve.
 pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, Exhausted> {
-    let mut lost: Vec<(usize, usize)> = Vec::new();
-    let mut lost_reasons = Vec::new();
+    let mut lost: Vec<(Place, Rejection)> = Vec::new();
     loop {
-        let Survey { seats, denied } = survey(plan, bench.now, &lost);
-        let Some(place) = choose(plan, &seats, bench) else {
-            count_passed_over(plan, &denied, usize::MAX);
-            return Err(reasons(plan, bench.now, &lost_reasons));
+        survey(plan, &lost, bench);
+        let Some(place) = choose(plan, bench) else {
+            count_passed_over(plan, &bench.scratch.denied, usize::MAX);
+            return Err(reasons(plan, bench.now, &lost));
         };
         match take(plan, place, bench) {
             Ok(permit) => {
-                count_passed_over(plan, &denied, place.0);
-                book(plan, place, &seats, bench);
+                count_passed_over(plan, &bench.scratch.denied, place.0);
+                // A pick without a choice moves no credit.
+                if 1 < bench.scratch.entrants.len() {
+                    bench.pickers[place.0].commit(&bench.scratch.entrants, place.1);
+                }
                 plan.note_tried(permit.backend().id());
                 return Ok(Chosen { place, permit });
             }
             // Another worker was faster, or a limit per minute is used up: go on without this one.
             Err(rejection) => {
                 count_passed_over(plan, &[(place, rejection.reason)], place.0);
-                lost.push(place);
-                lost_reasons.push((candidate(plan, place).backend.id().clone(), rejection));
+                lost.push((place, rejection));
             }
         }
     }
 }
 
 /// Counts those who stand ahead of the tier that serves, or in it, and could not.
-fn count_passed_over(plan: &Plan, denied: &[((usize, usize), Reason)], served_tier: usize) {
+fn count_passed_over(plan: &Plan, denied: &[(Place, Reason)], served_tier: usize) {
     for (place, reason) in denied.iter().filter(|(place, _)| place.0 <= served_tier) {
         candidate(plan, *place).handles.rejections(PassedOver::ALL[reason.index()]).inc();
     }
 }
 
-fn candidate(plan: &Plan, place: (usize, usize)) -> &Candidate {
+fn candidate(plan: &Plan, place: Place) -> &Candidate {
     &plan.route().tiers[place.0][place.1]
 }
 
-/// Who may be called now, tier by tier, and who may not.
-struct Survey {
-    seats: Vec<Seat>,
-    denied: Vec<((usize, usize), Reason)>,
-}
-
-fn survey(plan: &Plan, now: Instant, lost: &[(usize, usize)]) -> Survey {
-    let mut survey = Survey { seats: Vec::with_capacity(4), denied: Vec::new() };
+/// Reads how every untried candidate stands.
+fn survey(plan: &Plan, lost: &[(Place, Rejection)], bench: &mut Bench<'_>) {
+    let Scratch { seats, denied, .. } = &mut *bench.scratch;
+    seats.clear();
+    denied.clear();
     for (tier, members) in plan.route().tiers.iter().enumerate() {
         for (index, member) in members.iter().enumerate() {
             let place = (tier, index);
-            if member.weight == 0 || lost.contains(&place) || plan.has_tried(member.backend.id()) {
+            let is_lost = lost.iter().any(|(other, _)| *other == place);
+            if member.weight == 0 || is_lost || plan.has_tried(member.backend.id()) {
                 continue;
             }
-            let standing = member.backend.status().read(now);
+            let standing = member.backend.status().read(bench.now);
             match standing.admission {
-                Admission::Free | Admission::Probe(_) => survey.seats.push(Seat { place, standing }),
-                Admission::Denied(rejection) => survey.denied.push((place, rejection.reason)),
+                Admission::Free | Admission::Probe(_) => seats.push(Seat { place, standing }),
+                Admission::Denied(rejection) => denied.push((place, rejection.reason)),
             }
         }
     }
-    survey
 }
 
 fn is_probe(seat: &Seat) -> bool {
     matches!(seat.standing.admission, Admission::Probe(_))
 }
 
-fn choose(plan: &Plan, seats: &[Seat], bench: &mut Bench<'_>) -> Option<(usize, usize)> {
+/// The first tier with a candidate is used, strictly; in it a probe first, then whom the strategy names.
+fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
+    let Scratch { seats, entrants, .. } = &mut *bench.scratch;
+    entrants.clear();
     // The health gate alone never causes a rejection.
     let any_healthy = seats.iter().any(|seat| seat.standing.healthy);
-    let usable: Vec<&Seat> = seats.iter().filter(|seat| seat.standing.healthy || !any_healthy).collect();
-    let closed = usable.iter().filter(|seat| !is_probe(seat)).count();
-    let may_probe = closed == 0 || can_still_fail_over(plan, bench.now);
-    let eligible: Vec<&Seat> = usable.into_iter().filter(|seat| may_probe || !is_probe(seat)).collect();
-    let tier = eligible.first()?.place.0;
-    let in_tier: Vec<&Seat> = eligible.into_iter().filter(|seat| seat.place.0 == tier).collect();
+    let is_usable = |seat: &Seat| seat.standing.healthy || !any_healthy;
+    let any_closed = seats.iter().any(|seat| is_usable(seat) && !is_probe(seat));
+    let may_probe = !any_closed || can_still_fail_over(plan, bench.now);
+    let is_eligible = |seat: &&Seat| is_usable(seat) && (may_probe || !is_probe(seat));
+    let tier = seats.iter().find(is_eligible)?.place.0;
+    let in_tier = seats.iter().filter(is_eligible).filter(|seat| seat.place.0 == tier);
     // Probes first, so that a recovered backend is found, by a request that another backend can still save.
-    let probe = in_tier.iter().filter_map(|seat| match seat.standing.admission {
+    let probe = in_tier.clone().filter_map(|seat| match seat.standing.admission {
         Admission::Probe(until) => Some((until, seat.place)),
         Admission::Free | Admission::Denied(_) => None,
     });
     if let Some((_, place)) = probe.min() {
         return Some(place);
     }
-    let entrants: Vec<Entrant> = in_tier.iter().map(|seat| entrant(plan, seat)).collect();
-    Some((tier, bench.pickers[tier].choose(&entrants, bench.random)))
+    entrants.extend(in_tier.map(|seat| entrant(plan, seat)));
+    match entrants.as_slice() {
+        [only] => Some((tier, only.index)),
+        several => Some((tier, bench.pickers[tier].choose(several, bench.random))),
+    }
 }
 
 /// A probe must not cost its request: there must be time for another attempt.
@@ -130,7 +149,7 @@ fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
     Entrant { index: seat.place.1, weight, in_flight: seat.standing.in_flight, latency: None }
 }
 
-fn take(plan: &Plan, place: (usize, usize), bench: &Bench<'_>) -> Result<Permit, Rejection> {
+fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejection> {
     let candidate = candidate(plan, place);
     let need = &plan.need;
     let limit = candidate.head_limit(need).min(need.deadline.since(bench.now));
@@ -139,20 +158,12 @@ fn take(plan: &Plan, place: (usize, usize), bench: &Bench<'_>) -> Result<Permit,
     candidate.backend.try_take(Call { tokens: need.tokens, lease }, bench.now, bench.outbox)
 }
 
-/// Books the pick among those it was chosen from. Probes go outside the weights' bookkeeping.
-fn book(plan: &Plan, place: (usize, usize), seats: &[Seat], bench: &mut Bench<'_>) {
-    let in_tier = seats.iter().filter(|seat| seat.place.0 == place.0 && !is_probe(seat));
-    let entrants: Vec<Entrant> = in_tier.map(|seat| entrant(plan, seat)).collect();
-    if entrants.iter().any(|entrant| entrant.index == place.1) {
-        bench.pickers[place.0].commit(&entrants, place.1);
-    }
-}
-
 /// Why nobody can serve: one reason per backend of the route that was not tried.
-fn reasons(plan: &Plan, now: Instant, lost: &[(crate::config::BackendId, Rejection)]) -> Exhausted {
+fn reasons(plan: &Plan, now: Instant, lost: &[(Place, Rejection)]) -> Exhausted {
     let untried = plan.route().candidates().filter(|member| !plan.has_tried(member.backend.id()));
     let reason = |member: &Candidate| {
-        if let Some((_, rejection)) = lost.iter().find(|(id, _)| id == member.backend.id()) {
+        let is_member = |place: Place| candidate(plan, place).backend.id() == member.backend.id();
+        if let Some((_, rejection)) = lost.iter().find(|(place, _)| is_member(*place)) {
             return *rejection;
         }
         match member.backend.status().read(now).admission {

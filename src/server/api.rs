@@ -21,7 +21,7 @@ use crate::proxy::ending::{Waits, Words};
 use crate::proxy::operation::{Group, Operation};
 use crate::proxy::record::Record;
 use crate::proxy::relay::ReplyBody;
-use crate::proxy::{Call, Reply, WholeReply, draining, forward};
+use crate::proxy::{Call, Head, Reply, WholeReply, draining, forward};
 use crate::telemetry::labels::{AuthFailure, Label as _, RequestOutcome};
 
 /// Longest gap while a request's body arrives (spec/wire.md 1.3).
@@ -120,14 +120,23 @@ fn respond(worker: &Worker, mut record: Record, reply: Reply, request: &HttpRequ
     let table = worker.table();
     let shape = table.config.server.response_headers;
     let mut closes = worker.shared.is_draining();
-    let (status, mut headers, body) = match reply {
-        Reply::Whole(WholeReply { status, mut headers, body, waits, outcome }) => {
-            if let Some(waits) = waits {
-                say_waits(&mut headers, waits);
+    let mut response = HttpResponse::new(StatusCode::OK);
+    let headers = response.headers_mut();
+    let (status, body) = match reply {
+        Reply::Whole(WholeReply { status, head, body, waits, outcome }) => {
+            match head {
+                Head::Provider(answer) => forward::to_client(headers, answer.headers()),
+                Head::Own(own) => *headers = own,
             }
-            (status, headers, Rest::Whole(body, outcome))
+            if let Some(waits) = waits {
+                say_waits(headers, waits);
+            }
+            (status, Rest::Whole(body, outcome))
         }
-        Reply::Relay(status, headers, relay) => (status, headers, Rest::Relay(relay)),
+        Reply::Relay(status, own, relay) => {
+            *headers = own;
+            (status, Rest::Relay(relay))
+        }
         Reply::Fault(fault) => {
             count_auth_failure(worker, &fault);
             let answer = ErrorAnswer::of_fault(&fault);
@@ -135,15 +144,15 @@ fn respond(worker: &Worker, mut record: Record, reply: Reply, request: &HttpRequ
             record.error = Some((ErrorType::BadRequest, answer.code));
             let outcome =
                 if fault == Fault::ClientGone { RequestOutcome::ClientClosed } else { RequestOutcome::Rejected };
-            own(&record, answer, outcome)
+            own(headers, &record, answer, outcome)
         }
         Reply::Own(words, waits, outcome) => {
             closes |= words.code == "gateway_draining";
-            own(&record, ErrorAnswer::of_words(&words, waits), outcome)
+            own(headers, &record, ErrorAnswer::of_words(&words, waits), outcome)
         }
     };
     let overhead = record.head(status.as_u16(), clock::now());
-    headers::stamp(&mut headers, &record, overhead, shape);
+    headers::stamp(headers, &record, overhead, shape);
     let body = match body {
         Rest::Whole(bytes, outcome) => ReplyBody::whole(bytes, record, outcome),
         Rest::Relay(mut relay) => {
@@ -151,12 +160,11 @@ fn respond(worker: &Worker, mut record: Record, reply: Reply, request: &HttpRequ
             ReplyBody::Relay(relay)
         }
     };
-    let mut response = HttpResponse::with_body(status, body);
-    *response.headers_mut() = headers;
+    *response.status_mut() = status;
     if closes && request.version() < actix_web::http::Version::HTTP_2 {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response.map_into_boxed_body()
+    response.set_body(body).map_into_boxed_body()
 }
 
 /// What a body is made of once the headers are known.
@@ -165,12 +173,10 @@ enum Rest {
     Relay(Box<crate::proxy::relay::Relay>),
 }
 
-fn own(record: &Record, answer: ErrorAnswer, outcome: RequestOutcome) -> (StatusCode, HeaderMap, Rest) {
-    let mut headers = answer.headers;
-    if let Ok(id) = HeaderValue::from_str(&record.id) {
-        headers.insert(headers::X_REQUEST_ID, id);
-    }
-    (answer.status, headers, Rest::Whole(answer.body, outcome))
+fn own(headers: &mut HeaderMap, record: &Record, answer: ErrorAnswer, outcome: RequestOutcome) -> (StatusCode, Rest) {
+    *headers = answer.headers;
+    headers.insert(headers::X_REQUEST_ID, record.shown_id.clone());
+    (answer.status, Rest::Whole(answer.body, outcome))
 }
 
 fn count_auth_failure(worker: &Worker, fault: &Fault) {
@@ -200,5 +206,5 @@ pub(super) fn json_reply(status: StatusCode, body: &serde_json::Value) -> Reply 
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = Bytes::from(body.to_string());
-    Reply::Whole(WholeReply { status, headers, body, waits: None, outcome: RequestOutcome::Success })
+    Reply::Whole(WholeReply { status, head: Head::Own(headers), body, waits: None, outcome: RequestOutcome::Success })
 }

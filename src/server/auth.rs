@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -11,12 +11,14 @@ use crate::config::{ClientKey, Config};
 use crate::error::Fault;
 
 /// Headers that may carry a key after `authorization`, in this order.
-const KEY_HEADERS: [&str; 2] = ["api-key", "x-api-key"];
+const KEY_HEADERS: [HeaderName; 2] = [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key")];
 
 /// The keys of one configuration.
 pub(super) struct Keys {
     config: Arc<Config>,
     by_digest: HashMap<[u8; 32], usize>,
+    /// Where a key may stand when `authorization` has none.
+    headers: Vec<HeaderName>,
 }
 
 impl Keys {
@@ -24,7 +26,9 @@ impl Keys {
     pub(super) fn of(config: &Arc<Config>) -> Self {
         let keys = config.auth.keys.iter().enumerate();
         let by_digest = keys.map(|(index, key)| (digest(key.key.expose()), index)).collect();
-        Self { config: Arc::clone(config), by_digest }
+        let own = config.auth.header_names.iter().filter_map(|name| name.parse().ok());
+        let headers = KEY_HEADERS.into_iter().chain(own).collect();
+        Self { config: Arc::clone(config), by_digest, headers }
     }
 
     /// Whether they are those of `config`.
@@ -50,14 +54,12 @@ impl Keys {
 
     /// The first key that is not empty.
     fn brought<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
-        let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let bearer = value("authorization").and_then(|text| {
+        let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let bearer = value(&AUTHORIZATION).and_then(|text| {
             let (scheme, key) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
         });
-        let own = self.config.auth.header_names.iter().map(String::as_str);
-        let others = KEY_HEADERS.into_iter().chain(own).map(value);
-        std::iter::once(bearer).chain(others).flatten().find(|key| !key.is_empty())
+        std::iter::once(bearer).chain(self.headers.iter().map(value)).flatten().find(|key| !key.is_empty())
     }
 }
 

@@ -1,12 +1,13 @@
 //! `x-breakwater-*` and their `x-litellm-*` aliases: the only place (spec/wire.md 1.6).
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::ResponseHeaders;
 use crate::proxy::record::Record;
+use crate::proxy::trail::{AttemptResult, Entry};
+use crate::telemetry::access_log::push_millis;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-breakwater-request-id");
 const ROUTE: HeaderName = HeaderName::from_static("x-breakwater-route");
@@ -17,6 +18,7 @@ const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
 const MODEL_GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group");
 const MODEL_ID: HeaderName = HeaderName::from_static("x-litellm-model-id");
 const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallbacks");
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");
 
 /// The provider's own id on answers; ours on errors that we made.
@@ -30,8 +32,8 @@ const UNKNOWN: HeaderValue = HeaderValue::from_static("-");
 
 /// The id of a request: the client's own where it is a plain word, else a new one that sorts by time.
 pub(super) fn request_id(headers: &HeaderMap) -> std::sync::Arc<str> {
-    let chosen = ["x-request-id", "x-litellm-call-id"].iter().find_map(|name| {
-        let value = headers.get(*name)?.to_str().ok()?;
+    let chosen = [X_REQUEST_ID, CALL_ID].iter().find_map(|name| {
+        let value = headers.get(name)?.to_str().ok()?;
         let is_plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
         (is_plain && (1..=MAX_ID).contains(&value.len())).then_some(value)
     });
@@ -49,7 +51,7 @@ fn fresh_id() -> std::sync::Arc<str> {
 
 /// Says who served, and what it took.
 pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, shape: ResponseHeaders) {
-    let id = HeaderValue::from_str(&record.id).unwrap_or(UNKNOWN);
+    let id = record.shown_id.clone();
     match shape {
         ResponseHeaders::None => return,
         ResponseHeaders::Minimal => {
@@ -64,17 +66,34 @@ pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, sh
     set(out, ROUTE, Some(MODEL_GROUP), route);
     set(out, BACKEND, Some(MODEL_ID), record.shown_backend.clone());
     let trail = &record.trail;
-    let is_shown = record.shown_backend.is_some() && !trail.entries().is_empty();
-    let attempts = is_shown.then(|| HeaderValue::try_from(trail.header()).ok()).flatten();
-    set(out, ATTEMPTS, None, attempts);
+    set(out, ATTEMPTS, None, shown_trail(record));
     if !trail.entries().is_empty() {
-        out.insert(FALLBACKS, HeaderValue::from(trail.attempted_fallbacks()));
-        out.insert(RETRIES, HeaderValue::from(trail.attempted_retries()));
+        out.insert(FALLBACKS, count(trail.attempted_fallbacks()));
+        out.insert(RETRIES, count(trail.attempted_retries()));
     }
     let mut text = String::with_capacity(16);
-    // Writing to a String cannot fail.
-    let _ = write!(text, "{:.3}", overhead.as_secs_f64() * 1_000.0);
+    push_millis(&mut text, overhead);
     out.insert(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
+}
+
+/// What was tried, where that may be shown.
+fn shown_trail(record: &Record) -> Option<HeaderValue> {
+    let served = record.shown_served.as_ref()?;
+    match record.trail.entries() {
+        [] => None,
+        [Entry { result: AttemptResult::Served(200), .. }] => Some(served.clone()),
+        _ => HeaderValue::try_from(record.trail.header()).ok(),
+    }
+}
+
+/// A count as a header; the usual ones without an allocation.
+fn count(count: usize) -> HeaderValue {
+    match count {
+        0 => HeaderValue::from_static("0"),
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        count => HeaderValue::from(count),
+    }
 }
 
 fn set(out: &mut HeaderMap, name: HeaderName, alias: Option<HeaderName>, value: Option<HeaderValue>) {
@@ -101,7 +120,7 @@ pub(super) fn stamp_id(out: &mut HeaderMap, id: &str) {
 
 /// Whether a client says that this is its own second try of a request.
 pub(super) fn is_client_retry(headers: &HeaderMap) -> bool {
-    let count = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let count = headers.get(&RETRY_COUNT).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     count.is_some_and(|count| 0 < count)
 }
 

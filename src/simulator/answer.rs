@@ -63,6 +63,11 @@ impl Answer {
         }
     }
 
+    /// Whether it has a field of its own by this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name))
+    }
+
     /// Sets a field in place of those of the same name.
     pub(super) fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) {
         let name = name.into();

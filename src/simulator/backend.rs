@@ -8,10 +8,11 @@ use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 
 use super::door::Door;
-use super::journal::{Counts, Ended, Journal, Recorded, Settled, Times};
+use super::journal::{Counts, Journal, Settled};
 use super::meter::{Limits, Meter, Reading};
 use super::objects::Objects;
 use super::options::Dialect;
+use super::record::{Recorded, Times};
 use super::rule::{Asked, Book, Chosen, Rule};
 use super::settings::Settings;
 use crate::clock::{self, Instant};
@@ -184,11 +185,10 @@ impl Backend {
 
     /// What the rules mean for the door and for connections that wait for a request.
     fn apply_rules(&self) -> Result<(), String> {
-        let (refuses, judges) = {
-            let state = lock(&self.state);
-            (state.book.refuses(), state.book.judges_connections())
-        };
-        if refuses || judges {
+        // Held to the end, so that the door follows the rules in the order in which they were set.
+        let state = lock(&self.state);
+        let refuses = state.book.refuses();
+        if refuses || state.book.judges_connections() {
             self.idle.send_replace(());
         }
         if refuses {
@@ -227,6 +227,13 @@ impl Backend {
         lock(&self.state).journal.after(after).cloned().collect()
     }
 
+    /// How many records there are after a sequence, and how many of them have ended.
+    pub(super) fn count_records(&self, after: u64) -> (u64, u64) {
+        let state = lock(&self.state);
+        let ended = state.journal.after(after).filter(|record| record.ended.is_some()).count();
+        (state.journal.after(after).count() as u64, ended as u64)
+    }
+
     pub(super) fn clear_records(&self) {
         lock(&self.state).journal.clear();
     }
@@ -255,49 +262,3 @@ impl Backend {
 
 /// The window of `x-ratelimit-*`.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A request under way: whatever becomes of its task, it is settled once.
-pub(super) struct Ticket {
-    backend: Arc<Backend>,
-    epoch: u64,
-    sequence: u64,
-    pub(super) status: Option<u16>,
-    pub(super) events: u64,
-    pub(super) bytes: u64,
-    pub(super) first_byte: Option<Duration>,
-    ended: Ended,
-}
-
-impl Ticket {
-    pub(super) fn new(backend: &Arc<Backend>, begun: &Begun) -> Self {
-        Self {
-            backend: Arc::clone(backend),
-            epoch: begun.epoch,
-            sequence: begun.sequence,
-            status: None,
-            events: 0,
-            bytes: 0,
-            first_byte: None,
-            ended: Ended::Stopped,
-        }
-    }
-
-    /// Ends it this way.
-    pub(super) fn end(mut self, ended: Ended) {
-        self.ended = ended;
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let settled = Settled {
-            status: self.status,
-            events: self.events,
-            bytes: self.bytes,
-            first_byte: self.first_byte,
-            end: self.backend.elapsed(),
-            ended: self.ended,
-        };
-        self.backend.settle(self.epoch, self.sequence, &settled);
-    }
-}

@@ -8,15 +8,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::backend::{Arrival, Backend, Ticket};
+use super::backend::{Arrival, Backend};
 use super::fault::{Fault, Template};
-use super::journal::{Ended, Times};
 use super::provider_error;
+use super::record::{Ended, Times};
 use super::request::Request;
 use super::respond::{self, Understood};
 use super::rule::Chosen;
 use super::script::{self, Connection, End, Script, Step};
 use super::socket::{Broken, Socket};
+use super::ticket::Ticket;
 use crate::clock;
 
 /// Longest a fault holds a connection whose client does not leave.
@@ -59,7 +60,7 @@ pub(super) async fn serve(backend: Arc<Backend>, stream: TcpStream) {
             End::ResetOnReuse => decided = rule,
             End::CloseIdle(wait) => idle_limit = wait,
             End::Reset => return socket.reset(),
-            End::Close | End::Hang | End::Comment(_) => return socket.close().await,
+            End::Close | End::Hang | End::Comment { .. } => return socket.close().await,
         }
     }
 }
@@ -142,7 +143,7 @@ async fn play(backend: &Backend, socket: &mut Socket, script: Script, mut ticket
     }
     let held = match script.end {
         End::Hang => socket.wait_until(clock::now().plus(MAX_HOLD)).await,
-        End::Comment(every) => comment(backend, socket, every, &mut ticket).await,
+        End::Comment { every, bytes } => comment(backend, socket, every, bytes, &mut ticket).await,
         End::KeepAlive | End::Close | End::Reset | End::CloseIdle(_) | End::ResetOnReuse => Ok(()),
     };
     ticket.end(if held.is_ok() { script.ended } else { Ended::ClientClosed });
@@ -164,11 +165,17 @@ async fn send(
 }
 
 /// A comment every so often, until the client leaves or the hold ends.
-async fn comment(backend: &Backend, socket: &mut Socket, every: Duration, ticket: &mut Ticket) -> Result<(), Broken> {
+async fn comment(
+    backend: &Backend,
+    socket: &mut Socket,
+    every: Duration,
+    bytes: &[u8],
+    ticket: &mut Ticket,
+) -> Result<(), Broken> {
     let until = clock::now().plus(MAX_HOLD);
     while clock::now() < until {
         socket.wait_until(clock::now().plus(every)).await?;
-        send(backend, socket, script::COMMENT_CHUNK, 0, ticket).await?;
+        send(backend, socket, bytes, 0, ticket).await?;
     }
     Ok(())
 }

@@ -44,7 +44,8 @@ impl Call<'_> {
     /// The words of the answer, each but the first with the blank before it.
     fn words(&self, limits: &[&str]) -> Vec<String> {
         let asked = limits.iter().find_map(|name| self.fields.number(name));
-        let count = asked.unwrap_or(self.settings.words).min(MAX_WORDS);
+        let choices = self.fields.number("n").unwrap_or(1).max(1);
+        let count = asked.unwrap_or(self.settings.words).min(MAX_WORDS / choices);
         let word =
             |index| if index == 0 { format!("{}:0", self.backend) } else { format!(" {}:{index}", self.backend) };
         (0..count).map(word).collect()

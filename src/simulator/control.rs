@@ -10,9 +10,9 @@ use tokio::time::timeout;
 
 use super::answer::Answer;
 use super::backend::Backend;
-use super::journal::Recorded;
 use super::preset;
 use super::read;
+use super::record::Recorded;
 use super::request::Request;
 use super::rule::Rule;
 use super::script::{self, Connection, Step};
@@ -20,6 +20,12 @@ use super::socket::{Broken, Socket};
 
 /// Longest wait for news of requests; clients ask again.
 const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Most records of one answer; `after` with the last sequence gives the next.
+const MAX_LISTED: usize = 1000;
+
+/// Most bytes of bodies in one answer, which is built in memory.
+const MAX_LISTED_BYTES: usize = 32 << 20;
 
 /// Idle control connections are closed after this.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -183,18 +189,27 @@ async fn requests(backend: &Backend, query: &str) -> Result<Answer, Problem> {
     }
     let (after, wait, ended) = (number("after")?.unwrap_or(0), number("wait")?, number("ended")?);
     let wait = Duration::from_millis(wait.unwrap_or(0)).min(MAX_WAIT);
-    let is_enough = |backend: &Backend| {
-        let records = backend.records(after);
-        match ended {
-            Some(ended) => ended <= records.iter().filter(|record| record.ended.is_some()).count() as u64,
-            None => !records.is_empty(),
-        }
+    let is_enough = |backend: &Backend| match (backend.count_records(after), ended) {
+        ((_, seen), Some(ended)) => ended <= seen,
+        ((seen, _), None) => 0 < seen,
     };
     if !wait.is_zero() {
         backend.wait_until(wait, is_enough).await;
     }
-    let records: Vec<Value> = backend.records(after).iter().map(Recorded::to_json).collect();
-    Ok(json_answer(&json!({"requests": records})))
+    let records = backend.records(after);
+    let listed = listed(&records);
+    let json: Vec<Value> = listed.iter().map(Recorded::to_json).collect();
+    Ok(json_answer(&json!({"requests": json, "has_more": listed.len() < records.len()})))
+}
+
+/// As many of the records as one answer takes, at least one.
+fn listed(records: &[Recorded]) -> &[Recorded] {
+    let mut bytes = 0;
+    let fitting = records.iter().take(MAX_LISTED).take_while(|record| {
+        bytes += record.body().len();
+        bytes <= MAX_LISTED_BYTES
+    });
+    &records[..fitting.count().max(1).min(records.len())]
 }
 
 fn describe(backend: &Arc<Backend>) -> Value {

@@ -57,9 +57,10 @@ impl Delay {
         Duration::try_from_secs_f64(millis / 1e3).unwrap_or(MAX_DELAY).min(MAX_DELAY)
     }
 
-    fn check(self) -> Result<Self, &'static str> {
+    /// Whether a wait can be drawn from it.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
         let is_wait = |wait: &f64| wait.is_finite() && 0.0 <= *wait;
-        let problem = match &self {
+        let problem = match self {
             Self::Fixed(wait) | Self::Exp(wait) if !is_wait(wait) => "a wait is at least 0",
             Self::Uniform(from, to) if !is_wait(from) || !is_wait(to) || to < from => "uniform needs 0 <= from <= to",
             Self::Lognormal { p50, p99 } if !is_wait(p99) || *p50 <= 0.0 || p99 < p50 => {
@@ -69,7 +70,7 @@ impl Delay {
                 "list needs at least one wait, all at least 0"
             }
             Self::Fixed(_) | Self::Uniform(..) | Self::Lognormal { .. } | Self::Exp(_) | Self::List(_) => {
-                return Ok(self);
+                return Ok(());
             }
         };
         Err(problem)
@@ -98,6 +99,10 @@ impl<'de> Deserialize<'de> for Delay {
     }
 }
 
+fn checked(delay: Delay) -> Result<Delay, &'static str> {
+    delay.check().map(|()| delay)
+}
+
 struct NumberOrTagged;
 
 impl<'de> Visitor<'de> for NumberOrTagged {
@@ -116,11 +121,11 @@ impl<'de> Visitor<'de> for NumberOrTagged {
     }
 
     fn visit_f64<E: Error>(self, millis: f64) -> Result<Delay, E> {
-        Delay::Fixed(millis).check().map_err(E::custom)
+        checked(Delay::Fixed(millis)).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Delay, A::Error> {
-        Delay::deserialize(MapAccessDeserializer::new(map))?.check().map_err(A::Error::custom)
+        checked(Delay::deserialize(MapAccessDeserializer::new(map))?).map_err(A::Error::custom)
     }
 }
 

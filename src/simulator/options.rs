@@ -93,6 +93,17 @@ Usage: breakwater simulate [OPTIONS]
 Everything listens on loopback unless an address says otherwise.
 ";
 
+    /// Backends of these names and dialects on free ports of loopback, the control port too: for tests.
+    pub fn on_free_ports(backends: &[(&str, Dialect)]) -> Self {
+        let backend = |&(name, dialect): &(&str, Dialect)| BackendOptions {
+            name: name.to_owned(),
+            address: loopback(0),
+            dialect,
+        };
+        let backends = backends.iter().map(backend).collect();
+        Self { control: loopback(0), backends, seed: 0, presets: Vec::new() }
+    }
+
     /// Reads `--control ADDR:PORT`, `--backend NAME=[ADDR:]PORT[:DIALECT]` (repeats; the first one replaces the default
     /// backends), `--seed N` and `--preset BACKEND=PRESET` (repeats). The error is a sentence for the user.
     pub fn from_args(args: impl Iterator<Item = OsString>) -> Result<Self, String> {

@@ -278,3 +278,55 @@ impl Page {
         Some(self.meter.count(tokens, limits, now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn book(rule: serde_json::Value) -> Book {
+        Book::new(vec![serde_json::from_value(rule).unwrap()], Instant::ZERO).unwrap()
+    }
+
+    /// At which of these milliseconds a rule applies to a plain request.
+    fn applies(book: &mut Book, at: &[u64]) -> Vec<u64> {
+        let request = Request::parse(b"POST /v1/x HTTP/1.1\r\n\r\n").unwrap().unwrap();
+        let asked = Asked { request: &request, model: None, stream: false, tokens: 1 };
+        let mut rng = Rng::with_seed(1);
+        let mut at_millis = |millis: &u64| {
+            let now = Instant::ZERO.plus(Duration::from_millis(*millis));
+            book.choose(&asked, now, &mut rng).is_some()
+        };
+        at.iter().copied().filter(|millis| at_millis(millis)).collect()
+    }
+
+    #[test]
+    fn conditions_select_requests() {
+        let reset = json!({"reset": "after_request"});
+        let phases = json!({"alternating": {"on_ms": 3000, "off_ms": 1000}});
+        let table = [
+            (json!({"match": phases, "fault": reset}), vec![0, 2999, 4000, 6999, 8000]),
+            (json!({"match": {"nth": 2}, "fault": reset}), vec![2999]),
+            (json!({"match": {"every": 3}, "fault": reset}), vec![3000, 6999]),
+            (json!({"count": 2, "fault": reset}), vec![0, 2999]),
+            (json!({"probability": 0, "fault": reset}), vec![]),
+            (json!({"match": {"stream": true}, "fault": reset}), vec![]),
+            (json!({"match": {"model": "m"}, "fault": reset}), vec![]),
+            (json!({"match": {"path": "v2"}, "fault": reset}), vec![]),
+            (json!({"match": {"header": {"name": "a"}}, "fault": reset}), vec![]),
+            (json!({"fault": {"hang": {"after_events": 1}}}), vec![]),
+            (json!({"fault": "refuse"}), vec![]),
+        ];
+        for (rule, expected) in table {
+            let seen = applies(&mut book(rule.clone()), &[0, 2999, 3000, 4000, 3999, 6999, 8000]);
+            assert_eq!(seen, expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn draws_come_as_often_as_they_should() {
+        let mut book = book(json!({"probability": 0.2, "fault": {"latency": 1}}));
+        let applied = applies(&mut book, &vec![0; 10_000]).len();
+        assert!((1850..2150).contains(&applied), "{applied}");
+    }
+}

@@ -9,7 +9,7 @@ use super::delay::Delay;
 use super::options::Dialect;
 use super::read;
 
-/// Most words of one answer; about four times the longest output a model gives in practice would be pointless memory.
+/// Most words of one answer, all its choices together: streams are planned whole before their first byte.
 pub(super) const MAX_WORDS: u64 = 16_384;
 
 /// Most numbers of one embedding.

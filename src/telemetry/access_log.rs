@@ -24,8 +24,8 @@ const BUFFER_AGE: Duration = Duration::from_millis(100);
 /// Buffers under way to the writer: 4 MiB in all.
 const BUFFERS: usize = 128;
 
-/// Longest text of a field that a client chose, in characters.
-const SHOWN: usize = 128;
+/// Longest text of a field, in characters. What a client chose is cut before, at 128.
+const SHOWN: usize = 512;
 
 enum Parcel {
     Lines(String),
@@ -160,22 +160,31 @@ pub struct Line<'a> {
     /// Words: key and value; a value that is empty is left out.
     pub words: &'a [(&'static str, &'a str)],
     /// Numbers: key and value.
-    pub numbers: &'a [(&'static str, Option<f64>)],
+    pub numbers: &'a [(&'static str, Option<Number>)],
+}
+
+/// A number of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// A count.
+    Count(u64),
+    /// A time, written in milliseconds with three decimals.
+    Millis(Duration),
 }
 
 impl Line<'_> {
     fn write_json(&self, out: &mut String) {
         out.push_str("{\"ts\":\"");
         write_time(out, self.at);
-        let _ = write!(out, "\",\"level\":\"{}\",\"msg\":\"request\"", self.level);
+        push_all(out, ["\",\"level\":\"", self.level, "\",\"msg\":\"request\""]);
         for (key, value) in self.words.iter().filter(|(_, value)| !value.is_empty()) {
-            let _ = write!(out, ",\"{key}\":\"");
+            push_all(out, [",\"", key, "\":\""]);
             escape(out, value);
             out.push('"');
         }
         for (key, value) in self.numbers {
             if let Some(value) = value {
-                let _ = write!(out, ",\"{key}\":");
+                push_all(out, [",\"", key, "\":"]);
                 write_number(out, *value);
             }
         }
@@ -206,12 +215,49 @@ impl Line<'_> {
     }
 }
 
-fn write_number(out: &mut String, value: f64) {
-    let _ = if value.fract() == 0.0 { write!(out, "{value:.0}") } else { write!(out, "{value:.3}") };
+fn push_all(out: &mut String, pieces: [&str; 3]) {
+    for piece in pieces {
+        out.push_str(piece);
+    }
+}
+
+fn write_number(out: &mut String, number: Number) {
+    match number {
+        Number::Count(count) => push_count(out, count, 1),
+        Number::Millis(span) => push_millis(out, span),
+    }
+}
+
+/// Writes a time in milliseconds with three decimals: `1.234`. Formatting a float would cost more than the routing.
+pub fn push_millis(out: &mut String, span: Duration) {
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    push_count(out, micros / 1_000, 1);
+    out.push('.');
+    push_count(out, micros % 1_000, 3);
+}
+
+/// Most digits of a u64.
+const MAX_DIGITS: usize = 20;
+
+/// Writes a number in decimal with at least `width` digits.
+fn push_count(out: &mut String, mut count: u64, width: usize) {
+    let mut digits = [b'0'; MAX_DIGITS];
+    let mut at = MAX_DIGITS;
+    while 0 < count || MAX_DIGITS - at < width {
+        at -= 1;
+        digits[at] = b'0' + (count % 10) as u8;
+        count /= 10;
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 fn escape(out: &mut String, text: &str) {
-    for character in text.chars().take(SHOWN.max(512)) {
+    let is_plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    if text.len() <= SHOWN && text.bytes().all(is_plain) {
+        out.push_str(text);
+        return;
+    }
+    for character in text.chars().take(SHOWN) {
         match character {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
@@ -235,23 +281,37 @@ pub(super) fn write_time(out: &mut String, at: Duration) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    let millis = at.subsec_millis();
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
+    let parts = [
+        (year as u64, 4, '-'),
+        (month as u64, 2, '-'),
+        (day as u64, 2, 'T'),
+        (second / 3_600, 2, ':'),
+        (second / 60 % 60, 2, ':'),
+        (second % 60, 2, '.'),
+        (u64::from(at.subsec_millis()), 3, 'Z'),
+    ];
+    for (number, width, end) in parts {
+        push_count(out, number, width);
+        out.push(end);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line<'a>(words: &'a [(&'static str, &'a str)], numbers: &'a [(&'static str, Option<f64>)]) -> Line<'a> {
+    fn line<'a>(words: &'a [(&'static str, &'a str)], numbers: &'a [(&'static str, Option<Number>)]) -> Line<'a> {
         Line { at: Duration::from_millis(1_795_478_462_345), level: "info", words, numbers }
     }
 
     #[test]
     fn lines_survive_odd_values() {
         let words = [("route", "gpt-4-router"), ("model", "a\"b\\c\nd"), ("backend", "")];
-        let numbers = [("status", Some(200.0)), ("duration_ms", Some(1.2345)), ("ttft_ms", None)];
+        let numbers = [
+            ("status", Some(Number::Count(200))),
+            ("duration_ms", Some(Number::Millis(Duration::from_nanos(1_234_567)))),
+            ("ttft_ms", None),
+        ];
         let mut json = String::new();
         line(&words, &numbers).write_json(&mut json);
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();

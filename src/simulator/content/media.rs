@@ -11,6 +11,7 @@ use crate::simulator::objects::{Object, Objects};
 use crate::simulator::paths::Operation;
 use crate::simulator::provider_error::Refusal;
 use crate::simulator::request::Request;
+use crate::simulator::settings::MAX_WORDS;
 
 /// Bytes of simulated speech per word.
 const SPEECH_BYTES_PER_WORD: usize = 512;
@@ -45,7 +46,7 @@ pub(super) fn speech(call: &mut Call<'_>) -> Result<Answer, Refusal> {
     if call.fields.get("voice").is_none() {
         return Err(Refusal::MissingField("voice"));
     }
-    let words = input.split_whitespace().count();
+    let words = input.split_whitespace().take(MAX_WORDS as usize).count();
     let lead = call.pace.whole(words, &mut call.rng);
     Ok(Answer { lead, ..Answer::whole(200, "audio/mpeg", vec![0; words * SPEECH_BYTES_PER_WORD]) })
 }

@@ -91,7 +91,7 @@ async fn requests_are_waited_for() {
     for _ in 0..2 {
         ask(address, &chat("")).await;
     }
-    let seen = waiting.read_until(b"}]}\n").await;
+    let seen = waiting.read_until(b"\"has_more\":false}\n").await;
     let seen = String::from_utf8_lossy(&seen);
     assert!(seen.contains("\"sequence\":2") && !seen.contains("\"sequence\":1,"), "{seen}");
     assert!(seen.contains("\"ended\":\"complete\""));
@@ -134,5 +134,21 @@ async fn settings_presets_reset_and_health() {
     );
     let (_, health) = call(control, "GET /health", "").await;
     assert_eq!(health, json!({"status": "ok", "backends": 3}));
+    simulator.stop().await;
+}
+
+#[actix::test]
+async fn long_journals_come_in_pages() {
+    let simulator = simulator().await;
+    let mut client = Client::connect(simulator.address("openai").unwrap()).await;
+    for _ in 0..1001 {
+        client.ask(&chat(r#","max_tokens":1"#)).await;
+    }
+    let (_, page) = call(simulator.control(), "GET /backends/openai/requests", "").await;
+    let requests = page["requests"].as_array().unwrap();
+    assert_eq!((requests.len(), &page["has_more"]), (1000, &json!(true)));
+    let (_, page) = call(simulator.control(), "GET /backends/openai/requests?after=1000", "").await;
+    let numbers: Vec<_> = page["requests"].as_array().unwrap().iter().map(|request| &request["sequence"]).collect();
+    assert_eq!((numbers, &page["has_more"]), (vec![&json!(1001)], &json!(false)));
     simulator.stop().await;
 }
