@@ -11,7 +11,13 @@
 mod cancellation;
 mod circuit;
 mod failover;
+mod identity;
 mod limits;
+mod metrics;
+mod secrets;
 mod seed;
+mod shipped;
+mod shutdown;
 mod streaming;
 mod support;
+mod tidy;

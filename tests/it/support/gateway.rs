@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use breakwater::clock;
 use serde_json::Value;
 
 use super::{Answer, Ask, Client, PATIENCE, Scrape, wait_for};
+
+/// Lines of each log that a failed test shows.
+const SHOWN_LINES: usize = 20;
 
 /// What a gateway is started with.
 #[derive(Clone, Debug)]
@@ -166,7 +169,7 @@ impl Drop for Gateway {
         }
         let _ = std::fs::remove_file(&self.file);
         if std::thread::panicking() {
-            let (err, out) = (self.err.all().join("\n"), self.out.all().join("\n"));
+            let (err, out) = (self.err.last(SHOWN_LINES), self.out.last(SHOWN_LINES));
             eprintln!("--- the gateway's standard error\n{err}\n--- and output\n{out}");
         }
     }
@@ -174,7 +177,14 @@ impl Drop for Gateway {
 
 /// Lines of a pipe as they come.
 #[derive(Clone)]
-struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+struct Lines(Arc<(Mutex<Pipe>, Condvar)>);
+
+/// What a pipe has brought.
+#[derive(Default)]
+struct Pipe {
+    lines: Vec<String>,
+    is_over: bool,
+}
 
 impl Lines {
     fn collect(pipe: impl Read + Send + 'static) -> Self {
@@ -182,27 +192,39 @@ impl Lines {
         let kept = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                kept.0.0.lock().unwrap().push(line);
+                kept.lock().lines.push(line);
                 kept.0.1.notify_all();
             }
+            kept.lock().is_over = true;
+            kept.0.1.notify_all();
         });
         lines
     }
 
+    /// A test that failed while it held the lock still shows what there is.
+    fn lock(&self) -> MutexGuard<'_, Pipe> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().clone()
+        self.lock().lines.clone()
+    }
+
+    fn last(&self, count: usize) -> String {
+        let lines = self.all();
+        lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
     fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
         let until = clock::now().plus(PATIENCE);
-        let mut lines = self.0.0.lock().unwrap();
+        let mut pipe = self.lock();
         loop {
-            if let Some(it) = found(&lines) {
+            if let Some(it) = found(&pipe.lines) {
                 return it;
             }
             let left = until.since(clock::now());
-            assert!(!left.is_zero(), "{what} did not come within {PATIENCE:?}; lines: {lines:#?}");
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+            assert!(!pipe.is_over && !left.is_zero(), "{what} did not come; over: {}", pipe.is_over);
+            pipe = self.0.1.wait_timeout(pipe, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
