@@ -81,9 +81,10 @@ fn a_backend_that_is_back_is_found_by_probes() {
         assert_eq!(client.ask(&Ask::chat("r")).trail(), "openai=200");
     }
     assert_eq!(providers.calls("azure"), before, "all traffic has returned");
-    let scrape = gateway.scrape();
-    assert_eq!(scrape.sum("breakwater_circuit_state", &[]), 0.0);
-    assert_eq!(scrape.sum("breakwater_circuit_probes_total", &[("result", "success")]), 3.0);
+    gateway.wait_scrape("three probes and a closed circuit", |scrape| {
+        let probes = scrape.sum("breakwater_circuit_probes_total", &[("result", "success")]);
+        (probes, scrape.sum("breakwater_circuit_state", &[])) == (3.0, 0.0)
+    });
 }
 
 #[test]
