@@ -7,18 +7,22 @@ mod headers;
 mod status;
 mod worker;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_http::Request;
+use actix_service::{fn_factory_with_config, fn_service};
+use actix_web::dev::{AppConfig, ServerHandle};
+use actix_web::{HttpResponse, HttpServer};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use self::worker::{Shared, Worker};
 use crate::proxy::Proxy;
+use crate::proxy::relay::ReplyBody;
 use crate::router::Router;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -72,7 +76,12 @@ impl Server {
         let server = HttpServer::new(move || {
             let shared = Arc::clone(&factory_shared);
             let worker = make_worker(shared, &factory_supervisor);
-            App::new().app_data(worker).default_service(web::to(handle))
+            // The front door has one handler for all paths: a service as it is spares each request the application's router.
+            fn_factory_with_config(move |_: AppConfig| {
+                let worker = Rc::clone(&worker);
+                let serve = move |request: Request| Box::pin(handle(request, Rc::clone(&worker)));
+                std::future::ready(Ok::<_, Infallible>(fn_service(serve)))
+            })
         })
         .workers(workers)
         .keep_alive(settings.keep_alive)
@@ -196,14 +205,12 @@ fn make_worker(shared: Arc<Shared>, supervisor: &Supervisor) -> Rc<Worker> {
     Worker::new(shared, |cut| Proxy::new(router, cut))
 }
 
-async fn handle(request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let Some(worker) = request.app_data::<Rc<Worker>>().map(Rc::clone) else {
-        return HttpResponse::InternalServerError().finish();
-    };
+async fn handle(mut request: Request, worker: Rc<Worker>) -> Result<HttpResponse<ReplyBody>, Infallible> {
     if let Some(response) = status::serve(&request, &worker).await {
-        return response;
+        return Ok(response);
     }
-    api::serve(&request, &mut payload.into_inner(), &worker).await
+    let mut payload = request.take_payload();
+    Ok(api::serve(&request, &mut payload, &worker).await)
 }
 
 /// A client that takes nothing for [`CLIENT_STALL`] must not hold its upstream call.

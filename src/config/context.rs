@@ -1,14 +1,14 @@
 //! What all stages of one load share: the files, the problems met so far, the secrets to hide, the inputs to watch.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
 use super::placeholder::{Lookup, Origin};
-use super::problem::{Problem, Severity};
+use super::problem::{MAX_SHOWN, Problem, Severity};
 use super::redact::redact;
 use super::source::Source;
 use super::text::{Place, Text};
@@ -68,6 +68,8 @@ pub(super) struct Context<'s> {
     /// All files in the order they were loaded.
     pub(super) files: Vec<File>,
     problems: RefCell<Vec<(Option<Place>, Problem)>>,
+    /// What has been said, so that a shared anchor or route is not complained about twice.
+    said: RefCell<HashSet<(Place, &'static str, String)>>,
     secrets: RefCell<Vec<String>>,
     inputs: RefCell<Vec<PathBuf>>,
     declared: RefCell<HashMap<String, String>>,
@@ -81,6 +83,7 @@ impl<'s> Context<'s> {
             source,
             files: Vec::new(),
             problems: RefCell::default(),
+            said: RefCell::default(),
             secrets: RefCell::default(),
             inputs: RefCell::default(),
             declared: RefCell::default(),
@@ -177,8 +180,7 @@ impl<'s> Context<'s> {
 
     /// Says something, unless it has been said.
     pub(super) fn say(&self, severity: Severity, code: &'static str, at: &At, message: String, help: Option<String>) {
-        let file = &self.files[at.place.file];
-        let (line, column) = file.text.position(at.place.offset);
+        let file = self.files[at.place.file].name.clone();
         let message = match at.used_at {
             None => message,
             Some(used) => {
@@ -186,13 +188,11 @@ impl<'s> Context<'s> {
                 format!("{message} (used at {line}:{column})")
             }
         };
-        let problem =
-            Problem { severity, code, path: at.path.to_string(), file: file.name.clone(), line, column, message, help };
-        let said = (Some(at.place), problem);
-        let mut problems = self.problems.borrow_mut();
-        if !problems.contains(&said) {
-            problems.push(said);
+        if !self.said.borrow_mut().insert((at.place, code, message.clone())) {
+            return;
         }
+        let problem = Problem { severity, code, path: at.path.to_string(), file, line: 0, column: 0, message, help };
+        self.problems.borrow_mut().push((Some(at.place), problem));
     }
 
     /// Says something about a file as a whole.
@@ -210,6 +210,11 @@ impl<'s> Context<'s> {
         self.problems.borrow_mut().push((None, problem));
     }
 
+    /// Whether so much has been said that suggestions, which cost, are not worth their while.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= MAX_SHOWN
+    }
+
     /// Whether anything said so far is an error.
     pub(super) fn has_errors(&self) -> bool {
         self.problems.borrow().iter().any(|(_, problem)| problem.severity == Severity::Error)
@@ -219,13 +224,18 @@ impl<'s> Context<'s> {
     pub(super) fn finish(self) -> (Vec<Problem>, BTreeMap<String, String>, Vec<PathBuf>) {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|(place, _)| *place);
+        for (place, problem) in &mut problems {
+            if let Some(place) = place {
+                (problem.line, problem.column) = self.files[place.file].text.position(place.offset);
+            }
+        }
         let secrets = self.secrets.into_inner();
-        let sources = self
-            .files
-            .iter()
-            .filter(|file| problems.iter().any(|(_, problem)| problem.file == file.name))
-            .map(|file| (file.name.clone(), redact(&file.text.text, &secrets)))
-            .collect();
+        let source = |file: &File| {
+            let of_file = problems.iter().take(MAX_SHOWN).filter(|(_, problem)| problem.file == file.name);
+            let shown: BTreeSet<usize> = of_file.map(|(_, problem)| problem.line as usize).collect();
+            (!shown.is_empty()).then(|| (file.name.clone(), redact(&file.text, &secrets, &shown)))
+        };
+        let sources = self.files.iter().filter_map(source).collect();
         (problems.into_iter().map(|(_, problem)| problem).collect(), sources, self.inputs.into_inner())
     }
 }

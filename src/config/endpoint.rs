@@ -234,15 +234,15 @@ impl Given<'_> {
             return (None, "none".to_owned());
         }
         if let Some((name, key)) = self.environment(&AZURE_KEYS).filter(|_| !is_token) {
-            return (Some(Credential::ApiKeyHeader(self.from_environment(&key))), format!("env:{name}"));
+            return (Some(Credential::ApiKeyHeader(self.hidden_key(&key))), format!("env:{name}"));
         }
         match self.environment(&AZURE_TOKENS) {
-            Some((name, token)) => (Some(Credential::Bearer(self.from_environment(&token))), format!("env:{name}")),
+            Some((name, token)) => (Some(Credential::Bearer(self.hidden_key(&token))), format!("env:{name}")),
             None => (None, "none".to_owned()),
         }
     }
 
-    fn from_environment(&self, secret: &str) -> ApiKey {
+    fn hidden_key(&self, secret: &str) -> ApiKey {
         self.context.hide(secret);
         ApiKey::new(secret)
     }
@@ -308,7 +308,7 @@ impl Given<'_> {
         let (credential, credential_reference) = match self.api_key {
             Some(key) => (Some(Credential::Bearer(key.value.key.clone())), key.value.reference.clone()),
             None => match self.environment(variables).filter(|_| may_use_environment) {
-                Some((name, key)) => (Some(Credential::Bearer(self.from_environment(&key))), format!("env:{name}")),
+                Some((name, key)) => (Some(Credential::Bearer(self.hidden_key(&key))), format!("env:{name}")),
                 None => (None, "none".to_owned()),
             },
         };

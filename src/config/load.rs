@@ -150,7 +150,7 @@ impl Loader<'_> {
         let Value::Mapping(entries) = &tree.value else { return Vec::new() };
         let Some(entry) = entries.iter().find(|entry| entry.key == "include") else { return Vec::new() };
         let at = At { place: entry.value.at, used_at: None, path: "include".into() };
-        let item = super::section::Item { context: &self.context, node: Rc::clone(&entry.value), at };
+        let item = super::item::Item { context: &self.context, node: Rc::clone(&entry.value), at };
         let resolve =
             |path: super::context::Located<String>| (self.context.resolve(path.at.place.file, &path.value), path.at);
         item.strings().into_iter().map(resolve).collect()

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::context::{Context, Located};
+use super::context::{At, Context, Located};
 use super::raw::Resilience;
 use super::{
     AttemptTimeouts, BackendPolicy, CircuitBreaker, EndpointBreaker, HealthCheck, Hedge, Quota, RoutePolicy, Strategy,
@@ -163,9 +163,9 @@ pub(super) fn show(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let seconds = duration.as_secs();
     match () {
-        () if milliseconds % 1_000 != 0 => format!("{milliseconds}ms"),
-        () if seconds != 0 && seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-        () if seconds > 90 && seconds % 60 == 0 => format!("{}m", seconds / 60),
+        () if !milliseconds.is_multiple_of(1_000) => format!("{milliseconds}ms"),
+        () if seconds != 0 && seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        () if seconds > 90 && seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         () => format!("{seconds}s"),
     }
 }
@@ -257,6 +257,28 @@ pub(super) fn route(layers: Layers<'_>, shape: &RouteShape) -> RoutePolicy {
             .map_or(default.queue_max_size, |max| max.value as usize),
         send_x_should_retry: or(layers, |layer| &layer.send_x_should_retry, default.send_x_should_retry),
         expose_backends: or(layers, |layer| &layer.expose_backends, default.expose_backends),
+    }
+}
+
+/// Says where LiteLLM's keys repeat what stands nearer in our words.
+pub(super) fn check_said_twice(context: &Context<'_>, near: &Resilience, far: &Resilience) {
+    fn places<N, F>(near: &Option<Located<N>>, far: &Option<Located<F>>) -> Option<(At, At)> {
+        near.as_ref().zip(far.as_ref()).map(|(near, far)| (near.at.clone(), far.at.clone()))
+    }
+    let pairs = [
+        places(&near.timeouts.first_byte, &far.timeouts.first_byte),
+        places(&near.timeouts.first_token, &far.timeouts.first_token),
+        places(&near.timeouts.idle, &far.timeouts.idle),
+        places(&near.breaker.wait, &far.breaker.wait),
+        places(&near.breaker.consecutive_failures, &far.breaker.consecutive_failures),
+        places(&near.breaker.enabled, &far.breaker.enabled),
+        places(&near.max_in_flight, &far.max_in_flight),
+        places(&near.max_attempts, &far.num_retries),
+        places(&near.health_check.kind, &far.health_check.kind),
+    ];
+    for (near, far) in pairs.into_iter().flatten() {
+        let message = format!("this is also said at `{}`, which wins", near.path);
+        context.warning("BW207", &far, message, Some("keep one of them".to_owned()));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Most problems that are shown; the rest is counted. A file with more is wrong as a whole.
-const MAX_SHOWN: usize = 100;
+pub(super) const MAX_SHOWN: usize = 100;
 /// Longest part of a line that is shown, in characters.
 const MAX_LINE: usize = 160;
 
@@ -70,7 +70,7 @@ pub enum ProblemFormat {
 pub struct Report {
     /// Errors, warnings and notes.
     pub problems: Vec<Problem>,
-    /// The text of each file named in a problem, for showing the line. Secrets are already hidden.
+    /// For each file the lines that problems name, for showing them; others are empty and secrets hidden.
     pub sources: BTreeMap<String, String>,
 }
 
@@ -123,13 +123,19 @@ fn human(out: &mut String, problem: &Problem, source: Option<&String>) {
     };
     let gutter = line.to_string();
     let blank = " ".repeat(gutter.len());
-    let before: String = shown.chars().take((*column as usize).saturating_sub(1)).collect();
+    let (cut, column) = window(shown, (*column as usize).saturating_sub(1));
+    let (before, rest) = cut.split_at(cut.char_indices().nth(column).map_or(cut.len(), |(at, _)| at));
     let pad: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    let carets = "^".repeat(width(&shown[before.len()..]));
-    let cut: String = shown.chars().take(MAX_LINE).collect();
+    let carets = "^".repeat(width(rest));
     let _ = writeln!(out, "{gutter} | {}", cut.trim_end());
     let _ = writeln!(out, "{}", format!("{blank} | {pad}{carets} {}", help.unwrap_or_default()).trim_end());
     out.push('\n');
+}
+
+/// The part of a line around a character, and that character's place in the part.
+fn window(line: &str, column: usize) -> (String, usize) {
+    let start = if column + MAX_LINE / 4 < MAX_LINE { 0 } else { column - MAX_LINE / 4 };
+    (line.chars().skip(start).take(MAX_LINE).collect(), column - start)
 }
 
 /// Characters of the key or value that begins here.

@@ -4,12 +4,14 @@ mod litellm;
 mod model;
 mod resilience;
 mod route;
+mod words;
 
 use std::rc::Rc;
 
 use super::context::{At, Context, Located, Secret};
+use super::item::{Dialect, Item};
 use super::litellm_keys::Scope;
-use super::section::{Dialect, Item, Section};
+use super::section::Section;
 use super::yaml::Node;
 
 pub(super) use litellm::{LiteLlm, Targets};

@@ -3,6 +3,10 @@
 //! Three nets, since a broken file may have no tree: values that binding knew to be secret, values behind keys that sound
 //! like secrets, and words that look like keys. Each hidden character becomes one `*`, so that carets stay where they were.
 
+use std::collections::BTreeSet;
+
+use super::text::Text;
+
 /// Shorter words are not searched for all over a file; behind their own key they are hidden all the same.
 const MIN_SECRET_WORD: usize = 4;
 /// `sk-` and this many characters look like a provider's key.
@@ -14,22 +18,26 @@ const SECRET_ENDINGS: [&str; 7] = ["key", "token", "secret", "password", "author
 /// Keys of ours that end like a secret and are none.
 const INNOCENT: [&str; 1] = ["first_token"];
 
-/// Hides what is secret. Length in characters and line breaks stay.
-pub(super) fn redact(text: &str, secrets: &[String]) -> String {
-    let mut hidden = vec![false; text.len()];
-    for word in secrets.iter().flat_map(|secret| secret.lines()).map(str::trim) {
-        if word.len() >= MIN_SECRET_WORD {
-            text.match_indices(word).for_each(|(at, _)| hide(&mut hidden, at, word.len()));
+/// The shown lines of a text with what is secret hidden; all others are left empty, so that what nobody asked for cannot
+/// leak. Lines are numbered from 1; lengths in characters stay.
+pub(super) fn redact(text: &Text, secrets: &[String], shown: &BTreeSet<usize>) -> String {
+    let mut hidden = vec![false; text.text.len()];
+    hide_by_key(&text.text, &mut hidden);
+    let secrets = || secrets.iter().flat_map(|secret| secret.lines()).map(str::trim);
+    let mut said = String::new();
+    for (number, (start, line)) in text.lines().enumerate() {
+        if shown.contains(&(number + 1)) {
+            let mut hidden = hidden[start..start + line.len()].to_vec();
+            for word in secrets().filter(|word| word.len() >= MIN_SECRET_WORD) {
+                line.match_indices(word).for_each(|(at, _)| hide(&mut hidden, at, word.len()));
+            }
+            hide_user_info(line, &mut hidden);
+            words(line).filter(|(_, word)| looks_secret(word)).for_each(|(at, word)| hide(&mut hidden, at, word.len()));
+            said.extend(line.char_indices().map(|(at, c)| if hidden[at] { '*' } else { c }));
         }
+        said.push('\n');
     }
-    hide_by_key(text, &mut hidden);
-    hide_user_info(text, &mut hidden);
-    for (at, word) in words(text) {
-        if looks_secret(word) {
-            hide(&mut hidden, at, word.len());
-        }
-    }
-    text.char_indices().map(|(at, c)| if hidden[at] && !matches!(c, '\n' | '\r') { '*' } else { c }).collect()
+    said
 }
 
 /// Whether a literal looks like a real key: `sk-` and 20 characters, or 32 hex digits.
@@ -82,29 +90,36 @@ fn hide_by_key(text: &str, hidden: &mut [bool]) {
 
 /// A placeholder stays readable, its default does not.
 fn hide_value(value: &str, at: usize, hidden: &mut [bool]) {
-    let plain = value.trim_start_matches(['"', '\'']);
-    if plain.starts_with("os.environ/") || matches!(plain, "null" | "~") {
+    let inner = value.trim_start_matches(['"', '\'']);
+    let at = at + value.len() - inner.len();
+    let value = inner.trim_end_matches(['"', '\'']);
+    if value.starts_with("os.environ/") || matches!(value, "null" | "~") {
         return;
     }
-    match value.find("${") {
-        None => hide(hidden, at, value.len()),
-        Some(open) => {
-            hide(hidden, at, open);
-            if let Some(colon) = value[open..].find(":-").or_else(|| value[open..].find(":?")) {
-                let from = open + colon + 2;
-                hide(hidden, at + from, value.len() - from);
-            } else if let Some(close) = value[open..].find('}') {
-                let from = open + close + 1;
-                hide(hidden, at + from, value.len() - from);
-            }
+    let Some(open) = value.find("${") else { return hide(hidden, at, value.len()) };
+    hide(hidden, at, open);
+    let inside = &value[open + 2..];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // Behind the name stands a default or a message, or a secret with a slip of the pen in front.
+    let shown = match inside.strip_prefix("file:") {
+        Some(path) => path.find('}').map_or(inside.len(), |end| "file:".len() + end + 1),
+        None => {
+            let name = inside.find(|c| !is_name(c)).unwrap_or(inside.len());
+            name + usize::from(inside[name..].starts_with('}'))
         }
-    }
+    };
+    hide(hidden, at + open + 2 + shown, inside.len() - shown);
 }
 
 /// Where values of secret keys stand in a line.
 fn secret_values(line: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
+    let mut end = 0;
     for (colon, _) in line.match_indices(':') {
+        // Within a value that is hidden already.
+        if colon < end {
+            continue;
+        }
         let name = line[..colon].trim_end().trim_end_matches(['"', '\'']);
         let name = name.rsplit(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).next().unwrap_or("");
         let name = name.to_ascii_lowercase();
@@ -114,7 +129,9 @@ fn secret_values(line: &str) -> Vec<(usize, &str)> {
         let rest = &line[colon + 1..];
         let value = rest.trim_start();
         let at = colon + 1 + (rest.len() - value.len());
-        found.push((at, value_of(value)));
+        let value = value_of(value);
+        end = at + value.len();
+        found.push((at, value));
     }
     found
 }
@@ -134,13 +151,27 @@ fn value_of(rest: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn all(text: &str, secret: &str) -> String {
+        let shown = (1..=text.lines().count()).collect();
+        redact(&Text::new(text.to_owned()), &[secret.to_owned()], &shown).trim_end_matches('\n').to_owned()
+    }
+
+    #[test]
+    fn only_shown_lines_are_kept() {
+        let text = Text::new("a: 1\nb: geheim\u{2028}c: 3\r\nd: 4".to_owned());
+        let said = redact(&text, &["geheim".to_owned()], &BTreeSet::from([2, 4]));
+        assert_eq!(said, "\nb: ******\n\nd: 4\n");
+    }
+
     #[test]
     fn secrets_are_hidden_and_lengths_kept() {
         let table = [
             ("api_key: abc # c", "api_key: *******"),
             ("api_key: ${OPENAI_API_KEY}", "api_key: ${OPENAI_API_KEY}"),
-            ("api_key: ${K:-geheim}", "api_key: ${K:-*******"),
-            ("{api_key: \"ü b\", model: x}", "{api_key: *****, model: x}"),
+            ("api_key: ${K:-geheim}", "api_key: ${K*********"),
+            ("api_key: ${file:/run/key}", "api_key: ${file:/run/key}"),
+            ("{api_key: \"ü b\", model: x}", "{api_key: \"***\", model: x}"),
+            ("{api_key: \"${K}\"}", "{api_key: \"${K}\"}"),
             ("timeouts: {first_token: 30s}", "timeouts: {first_token: 30s}"),
             ("api_base: https://me:pw@host/x", "api_base: https://*****@host/x"),
             ("x: sk-aaaaaaaaaaaaaaaaaaaaaaaa y", "x: *************************** y"),
@@ -149,22 +180,22 @@ mod tests {
             ("master_key: os.environ/K", "master_key: os.environ/K"),
         ];
         for (text, expected) in table {
-            let said = redact(text, &["hunter22".to_owned()]);
+            let said = all(text, "hunter22");
             assert_eq!(said.chars().count(), text.chars().count(), "{text}");
             if !text.starts_with("token") && !text.ends_with("# c") {
                 assert_eq!(said, expected);
             }
         }
-        let block = redact("token: |\n  one\n  two\nb: 1", &[]);
+        let block = all("token: |\n  one\n  two\nb: 1", "none");
         assert!(!block.contains("one") && !block.contains("two") && block.ends_with("\nb: 1"), "{block}");
-        assert!(!redact("api_key: abc # c", &[]).contains("abc"));
+        assert!(!all("api_key: abc # c", "none").contains("abc"));
     }
 
     proptest::proptest! {
         #[test]
-        fn nothing_panics(text in "(api_key|ü|:|\\$\\{|\\}| |\n|\"|sk-|@|://|[a-z]){0,12}") {
-            let said = redact(&text, &["abcd".to_owned()]);
-            proptest::prop_assert_eq!(said.chars().count(), text.chars().count());
+        fn nothing_panics_and_lengths_stay(text in "(api_key|ü|:|\\$\\{|\\}| |\"|sk-|@|://|[a-z]){0,12}") {
+            let said = redact(&Text::new(text.clone()), &["abcd".to_owned()], &BTreeSet::from([1]));
+            proptest::prop_assert_eq!(said.chars().count(), text.chars().count() + 1);
         }
     }
 }

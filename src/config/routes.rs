@@ -1,16 +1,20 @@
 //! Which names exist and which backends stand behind each: `router`, groups, aliases, `model_name`s, backend ids, wildcards
 //! (spec/config.md 1, rules 1 to 5).
 
+mod fallbacks;
+mod model_names;
+
 use indexmap::IndexMap;
 
 use super::context::{At, Context, Located};
 use super::endpoint::Endpoint;
 use super::policy::{self, Layers};
-use super::raw::{MemberEntry, Model, Raw, Resilience, RouteEntry, RoutingStrategy, Targets};
+use super::raw::{MemberEntry, Model, Raw, Resilience, RouteEntry, RoutingStrategy};
 use super::settings::ImplicitRoutes;
 use super::suggest;
 use super::{BackendId, Origin, Strategy};
 use crate::error::ErrorSet;
+use model_names::Ranked;
 
 /// A usable backend.
 pub(super) struct Entry<'r> {
@@ -32,6 +36,8 @@ pub(super) struct Draft<'r> {
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) context_window_fallbacks: Vec<Fallback>,
     pub(super) content_policy_fallbacks: Vec<Fallback>,
+    /// Whether members are missing for a reason that has been said.
+    pub(super) is_partial: bool,
     /// The (r) blocks of its own, if it has any.
     pub(super) resilience: Option<&'r Resilience>,
 }
@@ -168,14 +174,15 @@ impl<'r> Compiler<'r, '_> {
             fallbacks: Vec::new(),
             context_window_fallbacks: Vec::new(),
             content_policy_fallbacks: Vec::new(),
+            is_partial: false,
             resilience: None,
         }
     }
 
     /// Adds a route of a section whose names must be unique.
     fn add_named(&self, drafts: &mut Drafts<'r>, draft: Draft<'r>) {
-        let other = drafts.iter().find(|known| known.name == draft.name);
-        if let Some(other) = other {
+        let same_wildcard = || drafts.wildcards.iter().find(|known| known.name == draft.name);
+        if let Some(other) = drafts.exact.get(&draft.name).or_else(same_wildcard) {
             let message = format!("two routes are named `{}`", draft.name);
             self.context.error("BW502", &draft.at, message, Some(format!("the first is `{}`", other.at.path)));
             return;
@@ -196,15 +203,15 @@ impl<'r> Compiler<'r, '_> {
         }
     }
 
-    // router[]
-
     fn router(&self, entry: &'r RouteEntry) -> Option<Draft<'r>> {
         if entry.members.is_empty() && entry.broken_members == 0 {
             let message = format!("route `{}` has no members", entry.model_name.value);
             self.context.error("BW503", &entry.at, message, Some("list backends under `models`".to_owned()));
         }
         let has_priorities = entry.members.iter().any(|member| member.priority.is_some());
-        if has_priorities && let Some(member) = entry.members.iter().find(|member| member.priority.is_none()) {
+        if has_priorities
+            && let Some(member) = entry.members.iter().find(|member| member.priority.is_none() && !member.is_refused)
+        {
             let help = "give every member a priority, or none".to_owned();
             let message = format!("`{}` has no priority, others have", member.name.value);
             self.context.error("BW506", &member.name.at, message, Some(help));
@@ -232,6 +239,7 @@ impl<'r> Compiler<'r, '_> {
             fallbacks: own(&entry.fallbacks),
             context_window_fallbacks: own(&entry.context_window_fallbacks),
             content_policy_fallbacks: own(&entry.content_policy_fallbacks),
+            is_partial: entry.broken_members > 0 || entry.members.iter().any(|member| member.is_refused),
             resilience: Some(&entry.resilience),
             ..self.draft(entry.model_name.value.clone(), Origin::Router, entry.at.clone())
         };
@@ -251,10 +259,12 @@ impl<'r> Compiler<'r, '_> {
         tiers.sort_by_key(|(priority, _)| *priority);
         let mut seen = Vec::new();
         for (priority, members) in &tiers {
-            self.check_weights(members, draft.strategy);
+            self.check_weights(members, draft.strategy, draft.is_partial);
             let mut tier = DraftTier { priority: *priority, members: Vec::new() };
             for member in members {
+                let before = tier.members.len();
                 self.members(member, &entry.model_name.value, &mut seen, &mut tier.members);
+                draft.is_partial |= tier.members.len() == before;
             }
             if !tier.members.is_empty() {
                 draft.tiers.push(tier);
@@ -276,9 +286,9 @@ impl<'r> Compiler<'r, '_> {
         }
     }
 
-    fn check_weights(&self, members: &[&MemberEntry], strategy: Strategy) {
+    fn check_weights(&self, members: &[&MemberEntry], strategy: Strategy, is_partial: bool) {
         let weights: Vec<&Located<f64>> = members.iter().filter_map(|member| member.weight.as_ref()).collect();
-        if weights.is_empty() {
+        if weights.is_empty() || members.iter().any(|member| member.is_refused) {
             return;
         }
         if let Some(without) = members.iter().find(|member| member.weight.is_none()) {
@@ -302,7 +312,7 @@ impl<'r> Compiler<'r, '_> {
             self.context.warning("BW508", &zero.at, message, None);
         }
         let is_ignored = matches!(strategy, Strategy::RoundRobin | Strategy::Random);
-        if members.len() == 1 {
+        if members.len() == 1 && !is_partial {
             let message = "a weight has no effect here: the member is alone in its priority";
             self.context.warning("BW509", &weights[0].at, message, None);
         } else if is_ignored && zeros.is_empty() {
@@ -359,106 +369,15 @@ impl<'r> Compiler<'r, '_> {
         if self.raw.router.iter().any(|route| route.model_name.value == name) {
             return Some(format!("`{name}` is a route: list it under `fallbacks`"));
         }
+        if self.context.is_full() {
+            return None;
+        }
         let known = self.entries.iter().flat_map(|entry| [entry.model.model_name.value.as_str(), entry.id.as_str()]);
         let near = suggest::nearest(name, known)?;
         let of_entry = |entry: &&Entry<'_>| entry.model.model_name.value == near || entry.id.as_str() == near;
         let at = &self.entries.iter().find(of_entry)?.model.at;
         let (line, _) = self.context.files[at.place.file].text.position(at.place.offset);
         Some(format!("did you mean `{near}` ({}, line {line})?", at.path))
-    }
-
-    // LiteLLM's dialect
-
-    /// The own weights of entries: the first of `weight`, `rpm`, `tpm` that any of them has; a missing one is the mean of the others. Drained ones weigh nothing.
-    fn shares(&self, entries: &[usize]) -> Vec<f64> {
-        let models: Vec<&Model> = entries.iter().map(|entry| self.entries[*entry].model).collect();
-        let by_weight: Vec<Option<f64>> = models.iter().map(|model| Some(model.weight.as_ref()?.value)).collect();
-        let by_rpm =
-            models.iter().map(|model| Some(f64::from(model.requests_per_minute.as_ref()?.value.get()))).collect();
-        let by_tpm =
-            models.iter().map(|model| Some(f64::from(model.tokens_per_minute.as_ref()?.value.get()))).collect();
-        let basis = [("weight", by_weight), ("rpm", by_rpm), ("tpm", by_tpm)];
-        let Some((key, given)) = basis.into_iter().find(|(_, given)| given.iter().any(Option::is_some)) else {
-            return models.iter().map(|model| if model.is_blocked { 0.0 } else { 1.0 }).collect();
-        };
-        let known: Vec<f64> = given.iter().flatten().copied().collect();
-        let mean = known.iter().sum::<f64>() / known.len() as f64;
-        if let Some(at) =
-            given.iter().position(Option::is_none).filter(|_| known.len() < given.len() && given.len() > 1)
-        {
-            let message =
-                format!("no `{key}` beside others of the same name that have one: their mean, {mean}, is used");
-            self.context.warning("BW507", &models[at].at, message, None);
-        }
-        let weigh =
-            |(model, weight): (&&Model, Option<f64>)| if model.is_blocked { 0.0 } else { weight.unwrap_or(mean) };
-        models.iter().zip(given).map(weigh).collect()
-    }
-
-    fn ranked(&self, name: &Located<String>, rank: Option<&Located<u32>>) -> Vec<Ranked> {
-        let found = self.find(name, "the group").unwrap_or_default();
-        found.into_iter().map(|entry| Ranked { entry, rank: rank.map(|rank| rank.value) }).collect()
-    }
-
-    /// Tiers by rank; those without one come last.
-    fn ranked_tiers(&self, members: Vec<Ranked>) -> Vec<DraftTier> {
-        let last = members.iter().filter_map(|member| member.rank).max().map_or(1, |rank| rank.saturating_add(1));
-        let mut tiers: Vec<(u32, Vec<usize>)> = Vec::new();
-        for member in members {
-            let priority = member.rank.unwrap_or(last);
-            match tiers.iter_mut().find(|(known, _)| *known == priority) {
-                Some((_, entries)) => entries.push(member.entry),
-                None => tiers.push((priority, vec![member.entry])),
-            }
-        }
-        tiers.sort_by_key(|(priority, _)| *priority);
-        let tier = |(priority, entries): (u32, Vec<usize>)| {
-            let shares = self.shares(&entries);
-            let members = entries.into_iter().zip(shares).map(|(entry, weight)| DraftMember { entry, weight });
-            DraftTier { priority, members: members.collect() }
-        };
-        tiers.into_iter().map(tier).collect()
-    }
-
-    /// One route per distinct `model_name`.
-    fn implicit(&self) -> Vec<Draft<'r>> {
-        let mut names: IndexMap<&str, Vec<usize>> = IndexMap::new();
-        for (at, entry) in self.entries.iter().enumerate() {
-            names.entry(entry.model.model_name.value.as_str()).or_default().push(at);
-        }
-        let route = |(name, entries): (&str, Vec<usize>)| {
-            let at = self.entries[entries[0]].model.at.clone();
-            let origin = if name.contains('*') { Origin::Wildcard } else { Origin::Implicit };
-            let rank = |entry: usize| self.entries[entry].model.order.as_ref().map(|order| order.value);
-            let members = entries.into_iter().map(|entry| Ranked { entry, rank: rank(entry) }).collect();
-            Draft { tiers: self.ranked_tiers(members), ..self.draft(name.to_owned(), origin, at) }
-        };
-        names.into_iter().map(route).collect()
-    }
-
-    fn aliases(&self, drafts: &mut Drafts<'r>, implicit: &[Draft<'r>]) {
-        for alias in &self.raw.litellm.aliases {
-            self.check_shadow(&alias.name, "this alias");
-            let target = &alias.target.value;
-            let found = drafts.exact.get(target).or_else(|| implicit.iter().find(|draft| draft.name == *target));
-            let Some(found) = found else {
-                let known =
-                    drafts.exact.keys().map(String::as_str).chain(implicit.iter().map(|draft| draft.name.as_str()));
-                let help = suggest::nearest(target, known).map(|near| format!("did you mean `{near}`?"));
-                let message = format!("the alias `{}` stands for `{target}`, which is no route", alias.name.value);
-                self.context.warning("BW501", &alias.target.at, message, help);
-                continue;
-            };
-            let (name, at) = (alias.name.value.clone(), alias.name.at.clone());
-            let draft = Draft { name, at, origin: Origin::Alias, hidden: alias.hidden, ..found.clone() };
-            match drafts.exact.contains_key(&draft.name) {
-                true => {
-                    let message = format!("the alias `{}` has the name of a route, which wins", draft.name);
-                    self.context.warning("BW505", &draft.at, message, None);
-                }
-                false => add(drafts, draft),
-            }
-        }
     }
 
     /// Every backend by its own id, a drained one too. A name that only reaches drained backends gives way to the id.
@@ -475,128 +394,6 @@ impl<'r> Compiler<'r, '_> {
         }
         drafts.exact.retain(|_, draft| draft.origin != Origin::Implicit || !draft.live().is_empty());
     }
-
-    // Fallbacks
-
-    fn add_fallbacks(&self, drafts: &mut Drafts<'r>) {
-        let litellm = &self.raw.litellm;
-        for draft in drafts.iter_mut().filter(|draft| draft.origin != Origin::BackendId) {
-            fill(&mut draft.fallbacks, &draft.name, &litellm.fallbacks);
-            fill(&mut draft.context_window_fallbacks, &draft.name, &litellm.context_window_fallbacks);
-            fill(&mut draft.content_policy_fallbacks, &draft.name, &litellm.content_policy_fallbacks);
-        }
-        self.check_fallback_routes(drafts);
-        let mut unknown = Vec::new();
-        for draft in drafts.iter() {
-            for fallback in
-                draft.fallbacks.iter().chain(&draft.context_window_fallbacks).chain(&draft.content_policy_fallbacks)
-            {
-                self.check_fallback(drafts, draft, fallback, &mut unknown);
-            }
-        }
-        self.check_cycles(drafts);
-        for draft in drafts.iter_mut() {
-            let name = draft.name.clone();
-            let is_good =
-                |fallback: &Fallback| fallback.target.value != name && !unknown.contains(&fallback.target.value);
-            draft.fallbacks.retain(is_good);
-            draft.context_window_fallbacks.retain(is_good);
-            draft.content_policy_fallbacks.retain(is_good);
-        }
-    }
-
-    /// Fallbacks given for a route that does not exist.
-    fn check_fallback_routes(&self, drafts: &Drafts<'_>) {
-        let litellm = &self.raw.litellm;
-        let all =
-            litellm.fallbacks.iter().chain(&litellm.context_window_fallbacks).chain(&litellm.content_policy_fallbacks);
-        for targets in all.filter(|targets| targets.route.value != "*" && !self.is_gone(&targets.route.value)) {
-            if !drafts.knows(&targets.route.value) {
-                let message = format!("fallbacks are given for `{}`, which is no route", targets.route.value);
-                self.context.warning(
-                    "BW513",
-                    &targets.route.at,
-                    message,
-                    self.near_route(drafts, &targets.route.value),
-                );
-            }
-        }
-    }
-
-    fn is_gone(&self, name: &str) -> bool {
-        self.broken.iter().any(|known| known == name) || self.unsupported.iter().any(|(known, _)| known == name)
-    }
-
-    fn near_route(&self, drafts: &Drafts<'_>, name: &str) -> Option<String> {
-        let near = suggest::nearest(name, drafts.exact.keys().map(String::as_str))?;
-        Some(format!("did you mean `{near}`?"))
-    }
-
-    fn check_fallback(&self, drafts: &Drafts<'_>, draft: &Draft<'_>, fallback: &Fallback, unknown: &mut Vec<String>) {
-        let Fallback { target, is_litellm, is_default } = fallback;
-        if target.value == draft.name && !is_default {
-            let message = format!("route `{}` falls back to itself", draft.name);
-            match is_litellm {
-                true => self.context.warning("BW514", &target.at, message, None),
-                false => self.context.error("BW514", &target.at, message, None),
-            }
-        } else if !drafts.knows(&target.value) {
-            unknown.push(target.value.clone());
-            if self.is_gone(&target.value) {
-                return;
-            }
-            let message = format!("route `{}` falls back to `{}`, which is no route", draft.name, target.value);
-            let help = self.near_route(drafts, &target.value);
-            match is_litellm {
-                true => self.context.warning("BW513", &target.at, message, help),
-                false => self.context.error("BW513", &target.at, message, help),
-            }
-        }
-    }
-
-    /// Warns of each cycle once, at the fallback that closes it.
-    fn check_cycles(&self, drafts: &Drafts<'_>) {
-        let mut done = Vec::new();
-        for draft in drafts.iter() {
-            self.follow(drafts, draft, &mut Vec::new(), &mut done);
-        }
-    }
-
-    fn follow<'d>(
-        &self,
-        drafts: &'d Drafts<'_>,
-        draft: &'d Draft<'_>,
-        trail: &mut Vec<&'d str>,
-        done: &mut Vec<&'d str>,
-    ) {
-        if done.contains(&draft.name.as_str()) || trail.len() > MAX_CHAIN {
-            return;
-        }
-        trail.push(&draft.name);
-        for fallback in
-            draft.fallbacks.iter().filter(|fallback| !fallback.is_default && fallback.target.value != draft.name)
-        {
-            let target = fallback.target.value.as_str();
-            if let Some(at) = trail.iter().position(|name| *name == target) {
-                let path = [&trail[at..], &[target]].concat().join(" -> ");
-                let message = format!("fallbacks go in a circle: {path}; harmless, since no route is visited twice");
-                self.context.warning("BW514", &fallback.target.at, message, None);
-            } else if let Some(next) = drafts.exact.get(target) {
-                self.follow(drafts, next, trail, done);
-            }
-        }
-        trail.pop();
-        done.push(&draft.name);
-    }
-}
-
-/// Longest chain of fallbacks that is followed; no request could walk it.
-const MAX_CHAIN: usize = 64;
-
-/// An entry and its rank, if it has one.
-struct Ranked {
-    entry: usize,
-    rank: Option<u32>,
 }
 
 fn add<'r>(drafts: &mut Drafts<'r>, draft: Draft<'r>) {
@@ -606,21 +403,5 @@ fn add<'r>(drafts: &mut Drafts<'r>, draft: Draft<'r>) {
         false => {
             drafts.exact.entry(draft.name.clone()).or_insert(draft);
         }
-    }
-}
-
-/// LiteLLM's fallbacks of a route: its own, else those of all routes. A router entry's own win.
-fn fill(fallbacks: &mut Vec<Fallback>, name: &str, all: &[Targets]) {
-    if !fallbacks.is_empty() {
-        return;
-    }
-    let own = all.iter().filter(|targets| targets.route.value == name);
-    let add = |fallbacks: &mut Vec<Fallback>, targets: &Targets, is_default| {
-        let fallback = |target: &Located<String>| Fallback { target: target.clone(), is_litellm: true, is_default };
-        fallbacks.extend(targets.targets.iter().map(fallback));
-    };
-    own.for_each(|targets| add(fallbacks, targets, false));
-    if fallbacks.is_empty() {
-        all.iter().filter(|targets| targets.route.value == "*").for_each(|targets| add(fallbacks, targets, true));
     }
 }

@@ -210,7 +210,7 @@ pub(super) fn auth(top: &Section<'_>, litellm: &LiteLlm) -> (Auth, Vec<KeyRoutes
         keys.push((key, Vec::new()));
     }
     for item in section.as_ref().map(|own| own.items("keys")).unwrap_or_default() {
-        let Some(entry) = item.section(super::section::Dialect::Ours) else { continue };
+        let Some(entry) = item.section(super::item::Dialect::Ours) else { continue };
         client_key(context, &entry, &mut keys);
         entry.finish();
     }

@@ -1,13 +1,19 @@
 //! Whole files in, configurations or problems out.
 
+mod dialects;
+mod policies;
+mod problems;
 mod seed;
+mod shipped;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use super::*;
+use crate::error::{ErrorSet, ErrorType};
 
 /// Files and variables of a test.
 #[derive(Default)]

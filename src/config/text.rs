@@ -2,6 +2,8 @@
 //!
 //! Lines end where libyaml says they end, so that its marks and ours agree; columns count characters.
 
+use std::cell::Cell;
+
 /// A byte in one of the loaded files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -17,6 +19,15 @@ pub(super) struct Text {
     pub(super) text: String,
     /// Where each line begins, in bytes.
     lines: Vec<usize>,
+    /// The last place asked for. Places are mostly asked for in order, and a file may be one long line.
+    last: Cell<Cursor>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    line: usize,
+    column: usize,
+    offset: usize,
 }
 
 /// Why bytes are no text: the offset into the text as far as it could be read, and a sentence.
@@ -67,23 +78,54 @@ impl Text {
                 lines.push(offset + character.len_utf8());
             }
         }
-        Self { text, lines }
+        Self { text, lines, last: Cell::default() }
+    }
+
+    /// Every line without its break, and where it begins.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_break = |c| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        self.lines.iter().enumerate().map(move |(index, start)| {
+            let end = self.lines.get(index + 1).copied().unwrap_or(self.text.len());
+            (*start, self.text[*start..end].trim_end_matches(is_break))
+        })
+    }
+
+    /// Line of a byte, from 1.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|start| *start <= offset)
     }
 
     /// Line and column of a byte, both from 1.
     pub(super) fn position(&self, offset: usize) -> (u32, u32) {
         let offset = self.floor(offset);
-        let line = self.lines.partition_point(|start| *start <= offset);
-        let start = self.lines[line - 1];
-        let column = self.text[start..offset].chars().count() + 1;
-        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+        let mut at = self.nearest(self.line(offset), |cursor| cursor.offset <= offset);
+        at.column += self.text[at.offset..offset].chars().count();
+        at.offset = offset;
+        self.last.set(at);
+        (u32::try_from(at.line).unwrap_or(u32::MAX), u32::try_from(at.column).unwrap_or(u32::MAX))
     }
 
     /// The byte at a line and column, both from 1; the end of the text if there is no such place.
     pub(super) fn offset(&self, line: usize, column: usize) -> usize {
-        let Some(start) = self.lines.get(line.saturating_sub(1)) else { return self.text.len() };
-        let rest = &self.text[*start..];
-        rest.char_indices().nth(column.saturating_sub(1)).map_or(self.text.len(), |(at, _)| start + at)
+        if line == 0 || line > self.lines.len() {
+            return self.text.len();
+        }
+        let mut at = self.nearest(line, |cursor| cursor.column <= column);
+        let steps = column.saturating_sub(at.column);
+        let rest = &self.text[at.offset..];
+        at.offset = rest.char_indices().nth(steps).map_or(self.text.len(), |(byte, _)| at.offset + byte);
+        at.column = column;
+        self.last.set(at);
+        at.offset
+    }
+
+    /// The last place if it is in that line and not behind, else the line's beginning.
+    fn nearest(&self, line: usize, is_before: impl Fn(&Cursor) -> bool) -> Cursor {
+        let last = self.last.get();
+        match last.line == line && is_before(&last) {
+            true => last,
+            false => Cursor { line, column: 1, offset: self.lines[line - 1] },
+        }
     }
 
     fn floor(&self, offset: usize) -> usize {

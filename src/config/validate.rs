@@ -1,28 +1,17 @@
 //! What was written to what is true: everything is combined and checked here, and every problem said.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
 
-use indexmap::IndexMap;
-use sha2::{Digest, Sha256};
-
+use super::build::Builder;
+use super::check::Checker;
 use super::context::{At, Context, Located};
 use super::endpoint::{self, Endpoint, Gone};
-use super::policy::{self, RouteShape};
 use super::raw::{Model, Raw};
-use super::routes::{Compiler, Draft, Drafts, Entry, Fallback, covers};
-use super::settings;
-use super::url;
-use super::{
-    AttemptTimeouts, Backend, BackendId, Config, HealthCheckKind, IdentityHash, Member, Origin, Provider, Reasoning,
-    Route, RouteName, Tier,
-};
+use super::routes::{Compiler, Entry};
+use super::{BackendId, Config, policy, settings};
 
 /// Longest name of a route, a backend or a key, in characters: it becomes a header and a label.
 const MAX_NAME: usize = 128;
-/// The first dated Azure API that answers `stream_options` (spec/wire.md 2.4).
-const FIRST_USAGE_VERSION: &str = "2024-10-21";
 
 /// Combines and checks. The configuration only counts if nothing said is an error.
 pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Config {
@@ -34,13 +23,17 @@ pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Co
     let reload = settings::reload(&raw.top);
     let logging = settings::logging(&raw.top, &raw.litellm);
     settings::telemetry(&raw.top);
-    if auth.keys.is_empty() && !server.host.is_loopback() {
+    if auth.keys.is_empty() && !raw.litellm.has_broken_master_key && !server.host.is_loopback() {
         let message = format!(
             "no client key, and the listener is open to the network ({}): anyone who reaches it can spend the keys",
             server.host
         );
         let help = "set `general_settings.master_key` or `auth.keys`, or `server.host: 127.0.0.1`".to_owned();
         context.warning("BW701", raw.top.at(), message, Some(help));
+    }
+    policy::check_said_twice(context, &raw.resilience, &raw.litellm.resilience);
+    for model in &raw.models {
+        policy::check_said_twice(context, &model.resilience, &model.litellm);
     }
     let (entries, unsupported) = entries(context, raw);
     let compiler = Compiler {
@@ -94,7 +87,7 @@ fn entries<'r>(context: &Context<'_>, raw: &'r Raw<'_>) -> (Vec<Entry<'r>>, Vec<
 }
 
 /// `model_info.id`, else the `model_name`, with `#2`, `#3` … for repeats in file order.
-fn ids(context: &Context<'_>, usable: &[(&Model, Endpoint)]) -> Vec<BackendId> {
+fn ids<'r>(context: &Context<'_>, usable: &[(&'r Model, Endpoint)]) -> Vec<BackendId> {
     let mut taken: HashSet<String> = HashSet::new();
     for (model, _) in usable {
         let Some(id) = &model.id else { continue };
@@ -103,8 +96,8 @@ fn ids(context: &Context<'_>, usable: &[(&Model, Endpoint)]) -> Vec<BackendId> {
             context.error("BW410", &id.at, format!("two backends have the id `{}`", id.value), None);
         }
     }
-    let mut noted = HashSet::new();
-    let mut id = |model: &Model| {
+    let mut numbers: HashMap<&'r str, usize> = HashMap::new();
+    let mut id = |model: &'r Model| {
         if let Some(id) = &model.id {
             return BackendId::new(id.value.as_str());
         }
@@ -112,20 +105,24 @@ fn ids(context: &Context<'_>, usable: &[(&Model, Endpoint)]) -> Vec<BackendId> {
         if taken.insert(name.clone()) {
             return BackendId::new(name.as_str());
         }
-        if noted.insert(name.clone()) {
+        if !numbers.contains_key(name.as_str()) {
             let help = "give each a `model_info.id`: labels then survive reordering".to_owned();
             context.note("BW410", &model.at, format!("several backends are named `{name}`"), Some(help));
         }
-        let mut number = 2_usize;
-        while !taken.insert(format!("{name}#{number}")) {
-            number += 1;
+        let number = numbers.entry(name.as_str()).or_insert(1);
+        loop {
+            *number += 1;
+            let id = format!("{name}#{number}");
+            if taken.insert(id.clone()) {
+                return BackendId::new(id);
+            }
         }
-        BackendId::new(format!("{name}#{number}"))
     };
     usable.iter().map(|(model, _)| id(model)).collect()
 }
 
-fn check_name(context: &Context<'_>, name: &Located<String>) {
+/// Names become headers and labels.
+pub(super) fn check_name(context: &Context<'_>, name: &Located<String>) {
     let length = name.value.chars().count();
     let is_printable = !name.value.chars().any(char::is_control) && name.value.trim() == name.value;
     if length == 0 || length > MAX_NAME || !is_printable {
@@ -135,297 +132,6 @@ fn check_name(context: &Context<'_>, name: &Located<String>) {
     if name.value.matches('*').count() > 1 {
         context.error("BW205", &name.at, "a pattern holds one `*` at most", None);
     }
-}
-
-struct Checker<'r, 'c> {
-    context: &'r Context<'c>,
-    raw: &'r Raw<'c>,
-    entries: &'r [Entry<'r>],
-    drafts: &'r Drafts<'r>,
-}
-
-impl Checker<'_, '_> {
-    fn check(&self, key_routes: &[settings::KeyRoutes], default_route: Option<&Located<String>>) {
-        for draft in self.drafts.iter() {
-            self.check_route(draft);
-        }
-        for entry in &self.raw.router {
-            check_name(self.context, &entry.model_name);
-        }
-        self.check_reach();
-        for glob in key_routes.iter().flatten() {
-            if !self.drafts.iter().any(|draft| covers(&glob.value, &draft.name) || covers(&draft.name, &glob.value)) {
-                let message = format!("no route is named `{}`", glob.value);
-                self.context.error("BW704", &glob.at, message, self.near(&glob.value));
-            }
-        }
-        if let Some(route) = default_route.filter(|route| !self.drafts.knows(&route.value)) {
-            let message = format!("`default_route` names `{}`, which is no route", route.value);
-            self.context.error("BW513", &route.at, message, self.near(&route.value));
-        }
-    }
-
-    fn near(&self, name: &str) -> Option<String> {
-        let near = super::suggest::nearest(name, self.drafts.exact.keys().map(String::as_str))?;
-        Some(format!("did you mean `{near}`?"))
-    }
-
-    fn check_route(&self, draft: &Draft<'_>) {
-        let live = draft.live();
-        let is_named = matches!(draft.origin, Origin::Router | Origin::Group);
-        if is_named && live.len() == 1 && draft.fallbacks.is_empty() {
-            let message = format!("route `{}` has one backend and no fallback", draft.name);
-            self.context.note("BW515", &draft.at, message, None);
-        }
-        let is_several = live.len() > 1 && !matches!(draft.origin, Origin::Alias | Origin::BackendId);
-        if is_several {
-            self.check_members(draft, &live);
-        }
-    }
-
-    fn check_members(&self, draft: &Draft<'_>, live: &[usize]) {
-        for (at, one) in live.iter().enumerate() {
-            for other in &live[at + 1..] {
-                let (one, other) = (&self.entries[*one], &self.entries[*other]);
-                let shares = one.endpoint.base_url == other.endpoint.base_url
-                    && one.endpoint.credential_reference == other.endpoint.credential_reference;
-                let (one_mode, other_mode) = (one.model.mode.as_deref(), other.model.mode.as_deref());
-                if shares {
-                    let message = format!(
-                        "in route `{}`, `{}` and `{}` share host and credential: what stops one often stops both",
-                        draft.name, one.id, other.id
-                    );
-                    self.context.warning("BW516", &draft.at, message, None);
-                } else if one_mode.is_some() && other_mode.is_some() && one_mode != other_mode {
-                    let message =
-                        format!("in route `{}`, `{}` and `{}` differ in `mode`", draft.name, one.id, other.id);
-                    self.context.warning("BW516", &draft.at, message, None);
-                } else {
-                    continue;
-                }
-                // One pair tells the story.
-                return;
-            }
-        }
-    }
-
-    fn check_reach(&self) {
-        let reached: HashSet<usize> = self
-            .drafts
-            .iter()
-            .filter(|draft| draft.origin != Origin::BackendId)
-            .flat_map(|draft| draft.all().collect::<Vec<_>>())
-            .collect();
-        for (at, entry) in self.entries.iter().enumerate() {
-            let is_drained =
-                entry.model.is_blocked || entry.model.weight.as_ref().is_some_and(|weight| weight.value == 0.0);
-            if !reached.contains(&at) && !is_drained {
-                let message = format!("no route reaches `{}`; only its own id does", entry.id);
-                self.context.warning("BW411", &entry.model.at, message, None);
-            }
-        }
-    }
-}
-
-/// What `build` makes: backends by id, routes by name, wildcards.
-type Built = (IndexMap<BackendId, Arc<Backend>>, IndexMap<RouteName, Arc<Route>>, Vec<Arc<Route>>);
-
-struct Builder<'r, 'c> {
-    context: &'r Context<'c>,
-    raw: &'r Raw<'c>,
-    entries: &'r [Entry<'r>],
-    drafts: &'r Drafts<'r>,
-}
-
-impl Builder<'_, '_> {
-    fn build(&self) -> Built {
-        let mut longest = vec![Duration::ZERO; self.entries.len()];
-        let exact: IndexMap<RouteName, Arc<Route>> = self
-            .drafts
-            .exact
-            .values()
-            .map(|draft| (RouteName::new(draft.name.as_str()), Arc::new(self.route(draft, &mut longest))))
-            .collect();
-        let wildcards = self.drafts.wildcards.iter().map(|draft| Arc::new(self.route(draft, &mut longest))).collect();
-        let backend = |(at, entry): (usize, &Entry<'_>)| {
-            (entry.id.clone(), Arc::new(self.backend(entry, longest[at], self.is_lone(at))))
-        };
-        (self.entries.iter().enumerate().map(backend).collect(), exact, wildcards)
-    }
-
-    /// Whether no route that contains the backend offers another one or a fallback route.
-    fn is_lone(&self, at: usize) -> bool {
-        let offers = |draft: &Draft<'_>| !draft.fallbacks.is_empty() || draft.live().iter().any(|other| *other != at);
-        !self.drafts.iter().any(|draft| draft.all().any(|member| member == at) && offers(draft))
-    }
-
-    fn timeouts(&self, draft: &Draft<'_>, entry: &Entry<'_>) -> AttemptTimeouts {
-        let model = entry.model;
-        let general = [&self.raw.resilience, &self.raw.litellm.resilience];
-        match draft.resilience {
-            Some(own) => {
-                policy::timeouts(self.context, &[&model.resilience, &model.litellm, own, general[0], general[1]])
-            }
-            None => policy::timeouts(self.context, &[&model.resilience, &model.litellm, general[0], general[1]]),
-        }
-    }
-
-    fn route(&self, draft: &Draft<'_>, longest: &mut [Duration]) -> Route {
-        let mut shape =
-            RouteShape { tiers: draft.tiers.len(), longest_attempt: Duration::ZERO, longest_idle: Duration::ZERO };
-        let mut tiers = Vec::new();
-        for tier in &draft.tiers {
-            let mut members = Vec::new();
-            for member in &tier.members {
-                let entry = &self.entries[member.entry];
-                let timeouts = self.timeouts(draft, entry);
-                shape.longest_attempt = shape.longest_attempt.max(timeouts.first_token).max(timeouts.first_byte);
-                shape.longest_idle = shape.longest_idle.max(timeouts.idle);
-                let first_token = match self.reasoning(entry) {
-                    Reasoning::Always => timeouts.first_token_reasoning,
-                    Reasoning::ByRequest | Reasoning::Never => timeouts.first_token,
-                };
-                longest[member.entry] = longest[member.entry].max(first_token);
-                let is_drained = entry.model.is_blocked && draft.origin != Origin::BackendId;
-                let weight = if is_drained { 0.0 } else { member.weight };
-                members.push(Member { backend: entry.id.clone(), weight, timeouts });
-            }
-            tiers.push(Tier { priority: tier.priority, members });
-        }
-        let general = [&self.raw.resilience, &self.raw.litellm.resilience];
-        let policy = match draft.resilience {
-            Some(own) => policy::route(&[own, general[0], general[1]], &shape),
-            None => policy::route(&general, &shape),
-        };
-        self.check_attempts(draft, policy.max_attempts.min(policy.max_total_attempts));
-        let names = |fallbacks: &[Fallback]| {
-            fallbacks.iter().map(|fallback| RouteName::new(fallback.target.value.as_str())).collect()
-        };
-        Route {
-            name: RouteName::new(draft.name.as_str()),
-            origin: draft.origin,
-            hidden: draft.hidden,
-            tiers,
-            strategy: draft.strategy,
-            failover_on: draft.failover_on,
-            fallbacks: names(&draft.fallbacks),
-            context_window_fallbacks: names(&draft.context_window_fallbacks),
-            content_policy_fallbacks: names(&draft.content_policy_fallbacks),
-            policy,
-        }
-    }
-
-    fn check_attempts(&self, draft: &Draft<'_>, attempts: u32) {
-        let candidates = draft.live().len();
-        // In one tier every backend gets its turn over time; what is never reached is a lower tier.
-        let never = draft.tiers.len() > attempts as usize;
-        if never && !matches!(draft.origin, Origin::Alias | Origin::BackendId) {
-            let message = format!(
-                "route `{}` has {candidates} backends and at most {attempts} attempts: the last are never tried in one request",
-                draft.name
-            );
-            self.context.warning(
-                "BW605",
-                &draft.at,
-                message,
-                Some("raise `resilience.attempts.max_attempts`".to_owned()),
-            );
-        }
-    }
-
-    fn reasoning(&self, entry: &Entry<'_>) -> Reasoning {
-        match entry.model.reasoning {
-            Some(true) => Reasoning::Always,
-            Some(false) => Reasoning::Never,
-            None => {
-                let names = [Some(entry.endpoint.upstream_model.as_str()), entry.model.base_model.as_deref()];
-                let written = entry.model.model.value.rsplit('/').next();
-                match names.into_iter().chain([written]).flatten().any(is_reasoning_model) {
-                    true => Reasoning::Always,
-                    false => Reasoning::ByRequest,
-                }
-            }
-        }
-    }
-
-    fn backend(&self, entry: &Entry<'_>, first_token: Duration, is_lone: bool) -> Backend {
-        let Entry { id, model, endpoint } = entry;
-        let layers = [&model.resilience, &model.litellm, &self.raw.resilience, &self.raw.litellm.resilience];
-        let mut policy = policy::backend(self.context, &layers, first_token, is_lone);
-        policy.requests_per_minute = model.requests_per_minute.as_ref().map(|limit| limit.value);
-        policy.tokens_per_minute = model.tokens_per_minute.as_ref().map(|limit| limit.value);
-        if self.raw.litellm.has_background_checks && policy.health_check.kind == HealthCheckKind::Off {
-            policy.health_check.kind = HealthCheckKind::Models;
-            if let Some(interval) = &self.raw.litellm.health_check_interval {
-                policy.health_check.interval = interval.value;
-            }
-        }
-        let ca_file = model.ca_file.as_ref().filter(|file| settings::is_readable(self.context, file).is_some());
-        Backend {
-            id: id.clone(),
-            model_name: model.model_name.value.clone(),
-            provider: endpoint.provider.clone(),
-            base_url: endpoint.base_url.clone(),
-            upstream_model: endpoint.upstream_model.clone(),
-            credential: endpoint.credential.clone(),
-            organization: self.organization(entry),
-            extra_headers: model
-                .extra_headers
-                .iter()
-                .map(|(name, secret)| (name.value.clone(), secret.key.clone()))
-                .collect(),
-            extra_query: model.extra_query.clone(),
-            request_defaults: model.request_defaults.clone(),
-            drained: model.is_blocked,
-            inject_usage: model.inject_usage.unwrap_or_else(|| injects_usage(&endpoint.provider)),
-            reasoning: self.reasoning(entry),
-            max_input_tokens: model.max_input_tokens,
-            ca_file: ca_file
-                .map(|file| self.context.resolve(file.at.place.file, &file.value).to_string_lossy().into_owned()),
-            policy,
-            identity: identity(endpoint),
-            credential_reference: endpoint.credential_reference.clone(),
-        }
-    }
-
-    fn organization(&self, entry: &Entry<'_>) -> Option<String> {
-        let written = entry.model.organization.as_ref().map(|organization| organization.value.clone());
-        let is_openai = entry.endpoint.provider == Provider::OpenAi && entry.endpoint.base_url.host == "api.openai.com";
-        let environment = || {
-            let value = |name: &str| self.context.variable(name).filter(|value| !value.is_empty());
-            ["OPENAI_ORGANIZATION", "OPENAI_ORG_ID"].into_iter().find_map(value)
-        };
-        written.or_else(|| if is_openai { environment() } else { None })
-    }
-}
-
-/// `o<digit>*`, `gpt-5*`, `*-thinking*`, `*-r1*` (spec/resilience.md 7.2).
-fn is_reasoning_model(name: &str) -> bool {
-    let is_o = name.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    is_o || name.starts_with("gpt-5") || name.contains("-thinking") || name.contains("-r1")
-}
-
-fn injects_usage(provider: &Provider) -> bool {
-    match provider {
-        Provider::OpenAi | Provider::AzureV1 | Provider::Compatible(_) => true,
-        Provider::AzureDated { api_version } => api_version.as_str() >= FIRST_USAGE_VERSION,
-    }
-}
-
-/// Provider, base URL, model and credential reference; the API version is not identity (spec/resilience.md 1).
-fn identity(endpoint: &Endpoint) -> IdentityHash {
-    let parts = [
-        endpoint.provider.name(),
-        &url::show(&endpoint.base_url),
-        &endpoint.base_url.endpoint(),
-        &endpoint.upstream_model,
-        &endpoint.credential_reference,
-    ];
-    // Each part with its length, so that no two sequences of parts read the same.
-    let digest = parts
-        .iter()
-        .fold(Sha256::new(), |digest, part| digest.chain_update((part.len() as u64).to_be_bytes()).chain_update(part));
-    IdentityHash(digest.finalize().into())
 }
 
 /// The top of a file, for what concerns it as a whole.

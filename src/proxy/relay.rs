@@ -114,7 +114,7 @@ pub struct Relay {
     backend: Arc<Backend>,
     expose_backend: bool,
     end: Option<StreamEnd>,
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     pace: Pace,
     idle_at: Instant,
     comment_at: Instant,
@@ -155,7 +155,7 @@ impl Relay {
     }
 
     /// Takes over the request's record, which now ends with the body.
-    pub fn attach(&mut self, record: Record) {
+    pub fn attach(&mut self, record: Box<Record>) {
         self.record = Some(record);
         // The whole answer may have come with its first content.
         if self.stage == Stage::Finished {
@@ -445,14 +445,16 @@ impl Drop for Relay {
 /// The body of any answer.
 pub enum ReplyBody {
     /// All of it is here; the record is closed when it has been handed over.
-    Whole(Option<Bytes>, Option<Record>),
+    Whole(Option<Bytes>, Option<Box<Record>>),
+    /// All of it is here and nothing is counted: health and metrics.
+    Plain(Option<Bytes>),
     /// It is still coming.
     Relay(Box<Relay>),
 }
 
 impl ReplyBody {
     /// A whole body. An empty one is handed over by itself.
-    pub fn whole(bytes: Bytes, mut record: Record, outcome: RequestOutcome) -> Self {
+    pub fn whole(bytes: Bytes, mut record: Box<Record>, outcome: RequestOutcome) -> Self {
         if bytes.is_empty() {
             record.end(outcome);
             return Self::Whole(None, None);
@@ -467,8 +469,8 @@ impl MessageBody for ReplyBody {
 
     fn size(&self) -> BodySize {
         match self {
-            Self::Whole(None, _) => BodySize::Sized(0),
-            Self::Whole(Some(bytes), _) => BodySize::Sized(bytes.len() as u64),
+            Self::Whole(None, _) | Self::Plain(None) => BodySize::Sized(0),
+            Self::Whole(Some(bytes), _) | Self::Plain(Some(bytes)) => BodySize::Sized(bytes.len() as u64),
             Self::Relay(relay) => relay.length.map_or(BodySize::Stream, BodySize::Sized),
         }
     }
@@ -481,6 +483,7 @@ impl MessageBody for ReplyBody {
                 }
                 Poll::Ready(bytes.take().map(Ok))
             }
+            Self::Plain(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Self::Relay(relay) => relay.poll(cx),
         }
     }

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::body::BoxBody;
+use actix_http::{HttpMessage as _, Request};
+use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
@@ -31,16 +31,17 @@ const BODY_GAP: Duration = Duration::from_secs(30);
 const FIRST_ROOM: usize = 64 << 10;
 
 /// Serves one request that is no health check and no scrape.
-pub(super) async fn serve(request: &HttpRequest, payload: &mut Payload, worker: &Rc<Worker>) -> HttpResponse<BoxBody> {
+pub(super) async fn serve(request: &Request, payload: &mut Payload, worker: &Rc<Worker>) -> HttpResponse<ReplyBody> {
     let id = headers::request_id(request.headers());
-    let mut record = Record::new(id, clock::now(), &worker.shared.unrouted, worker.log(), worker.begin());
+    // In a box of its own: it goes from hand to hand, in the end into the body.
+    let mut record = Box::new(Record::new(id, clock::now(), &worker.shared.unrouted, worker.log(), worker.begin()));
     record.is_client_retry = headers::is_client_retry(request.headers());
     let reply = walk(request, payload, worker, &mut record).await;
     respond(worker, record, reply, request)
 }
 
 /// Everything up to the answer.
-async fn walk(request: &HttpRequest, payload: &mut Payload, worker: &Rc<Worker>, record: &mut Record) -> Reply {
+async fn walk(request: &Request, payload: &mut Payload, worker: &Rc<Worker>, record: &mut Record) -> Reply {
     let table = worker.table();
     let config = &table.config;
     let operation = match Operation::of(request.method().as_str(), request.path()) {
@@ -116,7 +117,7 @@ async fn next_piece(payload: &mut Payload) -> Result<Option<Bytes>, Fault> {
 }
 
 /// Turns a reply into the answer, with the headers that say who served.
-fn respond(worker: &Worker, mut record: Record, reply: Reply, request: &HttpRequest) -> HttpResponse<BoxBody> {
+fn respond(worker: &Worker, mut record: Box<Record>, reply: Reply, request: &Request) -> HttpResponse<ReplyBody> {
     let table = worker.table();
     let shape = table.config.server.response_headers;
     let mut closes = worker.shared.is_draining();
@@ -161,10 +162,10 @@ fn respond(worker: &Worker, mut record: Record, reply: Reply, request: &HttpRequ
         }
     };
     *response.status_mut() = status;
-    if closes && request.version() < actix_web::http::Version::HTTP_2 {
+    if closes && request.head().version < actix_web::http::Version::HTTP_2 {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response.set_body(body).map_into_boxed_body()
+    response.set_body(body)
 }
 
 /// What a body is made of once the headers are known.

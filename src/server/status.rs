@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use actix_http::{HttpMessage as _, Request};
 use actix_web::HttpResponse;
-use actix_web::body::BoxBody;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::http::{Method, StatusCode};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::api::json_reply;
@@ -17,6 +19,7 @@ use crate::clock;
 use crate::config::{ClientKey, Route};
 use crate::error::Fault;
 use crate::proxy::operation::Operation;
+use crate::proxy::relay::ReplyBody;
 use crate::proxy::{Reply, may_use};
 use crate::router::Table;
 
@@ -24,7 +27,7 @@ use crate::router::Table;
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The answer to a path that belongs to the gateway itself; none for all others.
-pub(super) async fn serve(request: &actix_web::HttpRequest, worker: &Rc<Worker>) -> Option<HttpResponse<BoxBody>> {
+pub(super) async fn serve(request: &Request, worker: &Rc<Worker>) -> Option<HttpResponse<ReplyBody>> {
     let path = request.path();
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -48,26 +51,26 @@ pub(super) async fn serve(request: &actix_web::HttpRequest, worker: &Rc<Worker>)
     Some(response)
 }
 
-fn refused(fault: &Fault) -> HttpResponse<BoxBody> {
+fn refused(fault: &Fault) -> HttpResponse<ReplyBody> {
     let answer = ErrorAnswer::of_fault(fault);
-    let mut response = HttpResponse::with_body(answer.status, BoxBody::new(answer.body));
+    let mut response = HttpResponse::with_body(answer.status, ReplyBody::Plain(Some(answer.body)));
     *response.headers_mut() = answer.headers;
     response
 }
 
-fn alive() -> HttpResponse<BoxBody> {
-    HttpResponse::Ok().json("I'm alive!")
+fn alive() -> HttpResponse<ReplyBody> {
+    json(StatusCode::OK, &json!("I'm alive!"))
 }
 
-fn ready(shared: &Shared) -> HttpResponse<BoxBody> {
+fn ready(shared: &Shared) -> HttpResponse<ReplyBody> {
     if shared.is_draining() {
-        return HttpResponse::ServiceUnavailable().json(json!({"status": "draining"}));
+        return json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "draining"}));
     }
-    HttpResponse::Ok().json(json!({"status": "ready", "version": env!("CARGO_PKG_VERSION")}))
+    json(StatusCode::OK, &json!({"status": "ready", "version": env!("CARGO_PKG_VERSION")}))
 }
 
 /// Every backend and whether it could serve now. It calls nobody.
-fn health(worker: &Worker) -> HttpResponse<BoxBody> {
+fn health(worker: &Worker) -> HttpResponse<ReplyBody> {
     let now = clock::now();
     let (mut healthy, mut unhealthy) = (Vec::new(), Vec::new());
     for backend in worker.table().backends() {
@@ -84,16 +87,28 @@ fn health(worker: &Worker) -> HttpResponse<BoxBody> {
         });
         if reason.is_none() { healthy.push(shown) } else { unhealthy.push(shown) }
     }
-    HttpResponse::Ok().json(json!({
+    let shown = json!({
         "healthy_count": healthy.len(),
         "unhealthy_count": unhealthy.len(),
         "healthy_endpoints": healthy,
         "unhealthy_endpoints": unhealthy,
-    }))
+    });
+    json(StatusCode::OK, &shown)
+}
+
+/// A JSON answer that nobody counts.
+fn json(status: StatusCode, shown: &Value) -> HttpResponse<ReplyBody> {
+    plain(status, "application/json", Bytes::from(shown.to_string()))
+}
+
+fn plain(status: StatusCode, content_type: &'static str, body: Bytes) -> HttpResponse<ReplyBody> {
+    let mut response = HttpResponse::with_body(status, ReplyBody::Plain(Some(body)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
 }
 
 /// Encoded on a blocking thread, never on a worker.
-async fn metrics(request: &actix_web::HttpRequest, worker: &Rc<Worker>) -> HttpResponse<BoxBody> {
+async fn metrics(request: &Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBody> {
     let table = worker.table();
     let server = &table.config.server;
     if !server.metrics_enabled {
@@ -110,8 +125,8 @@ async fn metrics(request: &actix_web::HttpRequest, worker: &Rc<Worker>) -> HttpR
         shared.metrics.encode()
     });
     match encoded.await {
-        Ok(text) => HttpResponse::Ok().content_type(METRICS_TYPE).body(text),
-        Err(_) => HttpResponse::InternalServerError().finish(),
+        Ok(text) => plain(StatusCode::OK, METRICS_TYPE, Bytes::from(text)),
+        Err(_) => HttpResponse::with_body(StatusCode::INTERNAL_SERVER_ERROR, ReplyBody::Plain(None)),
     }
 }
 

@@ -18,6 +18,9 @@ use crate::config::LogFormat;
 /// A buffer is handed on when it has this much.
 const BUFFER_BYTES: usize = 32 << 10;
 
+/// Room for one more line beyond that.
+const LINE_ROOM: usize = 2 << 10;
+
 /// Or when its first line is this old.
 const BUFFER_AGE: Duration = Duration::from_millis(100);
 
@@ -27,8 +30,15 @@ const BUFFERS: usize = 128;
 /// Longest text of a field, in characters. What a client chose is cut before, at 128.
 const SHOWN: usize = 512;
 
+/// Lines and how many they are.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    count: u64,
+}
+
 enum Parcel {
-    Lines(String),
+    Lines(Lines),
     /// Everything before this is written: say so.
     Flush(SyncSender<()>),
 }
@@ -71,10 +81,10 @@ impl AccessLog {
         }
     }
 
-    fn hand_on(&self, text: String) {
-        let lines = text.lines().count() as u64;
-        if self.parcels.try_send(Parcel::Lines(text)).is_err() {
-            self.dropped.inc_by(lines);
+    fn hand_on(&self, lines: Lines) {
+        let count = lines.count;
+        if self.parcels.try_send(Parcel::Lines(lines)).is_err() {
+            self.dropped.inc_by(count);
         }
     }
 }
@@ -83,9 +93,9 @@ fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
     let mut out = std::io::stdout();
     for parcel in parcels {
         match parcel {
-            Parcel::Lines(text) => {
-                if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-                    dropped.inc_by(text.lines().count() as u64);
+            Parcel::Lines(lines) => {
+                if out.write_all(lines.text.as_bytes()).and_then(|()| out.flush()).is_err() {
+                    dropped.inc_by(lines.count);
                 }
             }
             // Nobody waits any more: fine.
@@ -96,16 +106,16 @@ fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
 
 struct Buffer {
     log: AccessLog,
-    text: RefCell<String>,
+    text: RefCell<Lines>,
     wake: Arc<tokio::sync::Notify>,
 }
 
 impl Drop for Buffer {
     /// A worker that ends hands on its last lines.
     fn drop(&mut self) {
-        let text = std::mem::take(self.text.get_mut());
-        if !text.is_empty() {
-            self.log.hand_on(text);
+        let lines = std::mem::take(self.text.get_mut());
+        if 0 < lines.count {
+            self.log.hand_on(lines);
         }
     }
 }
@@ -117,16 +127,17 @@ pub struct WorkerLog(Rc<Buffer>);
 impl WorkerLog {
     /// Adds a line.
     pub fn write(&self, line: &Line<'_>) {
-        let mut text = self.0.text.borrow_mut();
-        let was_empty = text.is_empty();
+        let mut lines = self.0.text.borrow_mut();
+        let was_empty = lines.count == 0;
+        lines.count += 1;
         if self.0.log.json {
-            line.write_json(&mut text);
+            line.write_json(&mut lines.text);
         } else {
-            line.write_text(&mut text);
+            line.write_text(&mut lines.text);
         }
-        if BUFFER_BYTES <= text.len() {
-            let full = std::mem::replace(&mut *text, String::with_capacity(BUFFER_BYTES + 1_024));
-            self.0.log.hand_on(full);
+        if BUFFER_BYTES <= lines.text.len() {
+            let fresh = Lines { text: String::with_capacity(BUFFER_BYTES + LINE_ROOM), count: 0 };
+            self.0.log.hand_on(std::mem::replace(&mut *lines, fresh));
         } else if was_empty {
             self.0.wake.notify_one();
         }
@@ -134,9 +145,9 @@ impl WorkerLog {
 
     /// Hands on what there is.
     pub fn flush(&self) {
-        let text = std::mem::take(&mut *self.0.text.borrow_mut());
-        if !text.is_empty() {
-            self.0.log.hand_on(text);
+        let lines = std::mem::take(&mut *self.0.text.borrow_mut());
+        if 0 < lines.count {
+            self.0.log.hand_on(lines);
         }
     }
 
@@ -332,8 +343,8 @@ mod tests {
         let dropped = IntCounter::new("d", "d").unwrap();
         let (parcels, _receiver) = sync_channel(1);
         let log = AccessLog { parcels, dropped: dropped.clone(), json: true };
-        log.hand_on("a\nb\n".to_owned());
-        log.hand_on("c\nd\ne\n".to_owned());
+        log.hand_on(Lines { text: "a\nb\n".to_owned(), count: 2 });
+        log.hand_on(Lines { text: "c\nd\ne\n".to_owned(), count: 3 });
         assert_eq!(dropped.get(), 3);
     }
 }

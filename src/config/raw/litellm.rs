@@ -5,13 +5,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::context::{Located, Secret};
+use super::super::item::{Dialect, Item};
 use super::super::litellm_keys::Scope;
 use super::super::scalar;
-use super::super::section::{Dialect, Item, Section};
+use super::super::section::Section;
 use super::super::yaml::Node;
-use super::super::{LogFormat, Strategy};
+use super::super::{HealthCheckKind, LogFormat, Strategy};
 use super::model::{failures, nearer, set_timeouts};
-use super::resilience::{Resilience, strategy_named};
+use super::resilience::Resilience;
+use super::words::strategy_named;
 
 /// A route and the routes tried after it.
 pub(in super::super) struct Targets {
@@ -61,9 +63,9 @@ pub(in super::super) struct LiteLlm {
     pub(in super::super) max_request_bytes: Option<usize>,
     pub(in super::super) forward_client_headers: bool,
     pub(in super::super) master_key: Option<Located<Secret>>,
+    /// Whether one is written that could not be read, which has been said.
+    pub(in super::super) has_broken_master_key: bool,
     pub(in super::super) key_header: Option<String>,
-    pub(in super::super) has_background_checks: bool,
-    pub(in super::super) health_check_interval: Option<Located<Duration>>,
     pub(in super::super) enforces_limits: bool,
 }
 
@@ -165,6 +167,7 @@ fn litellm_settings(section: &Section<'_>, read: &mut LiteLlm) {
 
 fn general_settings(section: &Section<'_>, read: &mut LiteLlm) {
     read.master_key = section.secret("master_key");
+    read.has_broken_master_key = read.master_key.is_none() && section.is_broken("master_key");
     read.key_header = section.string("litellm_key_header_name").map(|name| name.value);
     read.max_in_flight = section.count("global_max_parallel_requests").map(|count| count.value);
     read.max_request_bytes = section
@@ -173,8 +176,10 @@ fn general_settings(section: &Section<'_>, read: &mut LiteLlm) {
         .map(|size| (size.value * f64::from(1 << 20)) as usize);
     read.forward_client_headers =
         section.boolean("forward_client_headers_to_llm_api").is_some_and(|forward| forward.value);
-    read.has_background_checks = section.boolean("background_health_checks").is_some_and(|checks| checks.value);
-    read.health_check_interval = section.duration("health_check_interval");
+    let checks = section.boolean("background_health_checks").filter(|checks| checks.value);
+    let interval = section.duration("health_check_interval");
+    read.resilience.health_check.interval = interval.filter(|_| checks.is_some());
+    read.resilience.health_check.kind = checks.map(|checks| checks.map(|_| HealthCheckKind::Models));
     read.enforces_limits = section.boolean("enforce_model_rate_limits").is_some_and(|enforced| enforced.value);
 }
 

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::context::{At, Located, Secret};
+use super::super::item::{Dialect, Item};
 use super::super::litellm_keys::{BODY_FIELDS, ENTRA, NUMBER_FIELDS, Scope};
 use super::super::scalar;
-use super::super::section::{Dialect, Item, Section};
+use super::super::section::Section;
 use super::super::yaml::{Node, Value};
 use super::resilience::{self, Resilience};
 use super::route;
@@ -225,10 +226,6 @@ fn headers(params: &Section<'_>) -> Vec<(Located<String>, Secret)> {
             let secret = value.secret()?;
             if !is_name(&name.value) {
                 value.context.error("BW205", &name.at, format!("`{}` is no header name", name.value), None);
-                return None;
-            }
-            if secret.value.key.expose().chars().any(char::is_control) {
-                value.context.error("BW205", &secret.at, "a header cannot hold control characters", None);
                 return None;
             }
             Some((name, secret.value))

@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::context::Located;
-use super::super::section::{Item, Section};
-use super::super::suggest;
+use super::super::item::{Dialect, Item};
+use super::super::section::Section;
 use super::super::{ClassifyRule, HealthCheckKind, OnExhausted, Strategy};
-use crate::error::{ErrorSet, ErrorType};
+use super::words;
+use crate::error::ErrorSet;
 
 /// A value that may be absent.
-type Maybe<T> = Option<Located<T>>;
+pub(super) type Maybe<T> = Option<Located<T>>;
 /// A value that may be absent, or written as off.
 type MaybeOff<T> = Option<Located<Option<T>>>;
 
@@ -185,8 +186,8 @@ fn read_of_backend(section: &Section<'_>, blocks: &mut Resilience) {
 }
 
 fn read_of_route(section: &Section<'_>, blocks: &mut Resilience) {
-    blocks.load_balance_strategy = section.item("load_balance_strategy").and_then(|item| strategy(&item));
-    blocks.fallback_on_error_types = section.item("fallback_on_error_types").and_then(|item| error_types(&item));
+    blocks.load_balance_strategy = section.item("load_balance_strategy").and_then(|item| words::strategy(&item));
+    blocks.fallback_on_error_types = section.item("fallback_on_error_types").and_then(|item| words::error_types(&item));
     if let Some(attempts) = section.section("attempts") {
         blocks.max_attempts = attempts.count_number("max_attempts");
         blocks.max_total_attempts = attempts.count_number("max_total_attempts");
@@ -332,9 +333,9 @@ fn statuses(text: &str) -> super::super::scalar::Read<RangeInclusive<u16>> {
 }
 
 fn classify_rule(item: &Item<'_>) -> Option<ClassifyRule> {
-    let section = item.section(super::super::section::Dialect::Ours)?;
+    let section = item.section(Dialect::Ours)?;
     let status = section.integer("status").and_then(|status| u16::try_from(status.value).ok());
-    let rule = section.item("class").and_then(|item| error_type(&item)).map(|class| ClassifyRule {
+    let rule = section.item("class").and_then(|item| words::error_type(&item)).map(|class| ClassifyRule {
         status,
         code: section.string("code").map(|code| code.value),
         kind: section.string("type").map(|kind| kind.value),
@@ -361,96 +362,4 @@ fn on_exhausted(item: &Item<'_>) -> Maybe<Vec<OnExhausted>> {
     let words: Vec<OnExhausted> =
         item.one_or_more().iter().filter_map(|item| item.word(&WORDS)).map(|word| word.value).collect();
     (!words.is_empty()).then(|| Located { value: words, at: item.at.clone() })
-}
-
-/// Ours and, for what LiteLLM calls the same.
-const STRATEGIES: [(&str, Strategy); 9] = [
-    ("weighted_round_robin", Strategy::WeightedRoundRobin),
-    ("round_robin", Strategy::RoundRobin),
-    ("random", Strategy::Random),
-    ("random_weighted", Strategy::RandomWeighted),
-    ("least_busy", Strategy::LeastBusy),
-    ("lowest_latency", Strategy::LowestLatency),
-    ("simple_shuffle", Strategy::RandomWeighted),
-    ("weighted_random", Strategy::RandomWeighted),
-    ("latency_based_routing", Strategy::LowestLatency),
-];
-/// How many of them are ours, for the help.
-const OWN_STRATEGIES: usize = 6;
-
-/// A `load_balance_strategy`.
-pub(in super::super) fn strategy(item: &Item<'_>) -> Maybe<Strategy> {
-    let written = item.written("a strategy")?;
-    if let Some(found) = strategy_named(&written.value.text) {
-        return Some(Located { value: found, at: written.at });
-    }
-    let own = || STRATEGIES[..OWN_STRATEGIES].iter().map(|(word, _)| *word);
-    let near = suggest::nearest(&written.value.text, own()).map(|near| format!("did you mean `{near}`? "));
-    let help = format!("{}it can be {}", near.unwrap_or_default(), suggest::list(own()));
-    let message = format!("{} is no strategy", written.value.shown());
-    item.context.error("BW510", &written.at, message, Some(help));
-    None
-}
-
-/// The strategy of that name, in our spelling or LiteLLM's.
-pub(in super::super) fn strategy_named(name: &str) -> Option<Strategy> {
-    let plain = name.trim().to_ascii_lowercase().replace('-', "_");
-    STRATEGIES.iter().find(|(word, _)| *word == plain).map(|(_, strategy)| *strategy)
-}
-
-/// LiteLLM's exception classes and the type that each means.
-const CLASSES: [(&str, ErrorType); 17] = [
-    ("RateLimitError", ErrorType::RateLimit),
-    ("Timeout", ErrorType::Timeout),
-    ("APITimeoutError", ErrorType::Timeout),
-    ("InternalServerError", ErrorType::ServiceUnavailable),
-    ("ServiceUnavailableError", ErrorType::ServiceUnavailable),
-    ("BadGatewayError", ErrorType::ServiceUnavailable),
-    ("APIError", ErrorType::ServiceUnavailable),
-    ("APIConnectionError", ErrorType::ApiConnection),
-    ("AuthenticationError", ErrorType::Authentication),
-    ("PermissionDeniedError", ErrorType::PermissionDenied),
-    ("NotFoundError", ErrorType::NotFound),
-    ("ContextWindowExceededError", ErrorType::ContextWindowExceeded),
-    ("ContentPolicyViolationError", ErrorType::ContentPolicyViolation),
-    ("BadRequestError", ErrorType::BadRequest),
-    ("InvalidRequestError", ErrorType::BadRequest),
-    ("UnprocessableEntityError", ErrorType::BadRequest),
-    ("BudgetExceededError", ErrorType::InsufficientQuota),
-];
-
-fn error_type(item: &Item<'_>) -> Option<ErrorType> {
-    let written = item.written("an error type")?;
-    let text = written.value.text.trim();
-    let class = || CLASSES.iter().find(|(class, _)| class.eq_ignore_ascii_case(text)).map(|(_, kind)| *kind);
-    if let Some(found) = ErrorType::from_name(&text.to_ascii_lowercase()).or_else(class) {
-        return Some(found);
-    }
-    let names = || ErrorType::ALL.into_iter().map(ErrorType::name);
-    let help = match suggest::nearest(text, names().chain(CLASSES.iter().map(|(class, _)| *class))) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("it can be {}", suggest::list(names())),
-    };
-    item.context.error("BW511", &written.at, format!("{} is no error type", written.value.shown()), Some(help));
-    None
-}
-
-/// A `fallback_on_error_types` list.
-pub(in super::super) fn error_types(item: &Item<'_>) -> Maybe<ErrorSet> {
-    let items = item.one_or_more();
-    let kinds: Vec<Option<ErrorType>> = items.iter().map(error_type).collect();
-    let known: Vec<ErrorType> = kinds.iter().copied().flatten().collect();
-    let is_complete = kinds.iter().all(Option::is_some);
-    let is_caller = |kind: &ErrorType| {
-        matches!(kind, ErrorType::BadRequest | ErrorType::ContextWindowExceeded | ErrorType::ContentPolicyViolation)
-    };
-    if let Some(at) = kinds.iter().position(|kind| *kind == Some(ErrorType::BadRequest)) {
-        let message = "`bad_request_error` fails over: every bad request is paid for twice";
-        item.context.warning("BW512", &items[at].at, message, None);
-    } else if is_complete && !known.is_empty() && known.iter().all(is_caller) {
-        let message = "only faults of the caller fail over: no failure of a backend does";
-        item.context.warning("BW512", &item.at, message, None);
-    }
-    let set = known.into_iter().fold(ErrorSet::EMPTY, ErrorSet::with);
-    Some(Located { value: set, at: item.at.clone() })
 }

@@ -2,9 +2,11 @@
 
 use super::super::Strategy;
 use super::super::context::{At, Located};
+use super::super::item::{Dialect, Item};
 use super::super::scalar;
-use super::super::section::{Dialect, Item, Section};
+use super::super::section::Section;
 use super::resilience::{self, Resilience};
+use super::words;
 use crate::error::ErrorSet;
 
 /// `routing_strategy`: how members without a priority are laid out.
@@ -39,6 +41,8 @@ pub(in super::super) struct MemberEntry {
     pub(in super::super) name: Located<String>,
     pub(in super::super) priority: Option<Located<u32>>,
     pub(in super::super) weight: Option<Located<f64>>,
+    /// Whether priority or weight was refused, which has been said: then it is not missing.
+    pub(in super::super) is_refused: bool,
 }
 
 /// Largest priority.
@@ -62,10 +66,8 @@ pub(super) fn read(item: &Item<'_>) -> Option<RouteEntry> {
         at: section.at().clone(),
         model_name: model_name.clone().unwrap_or(Located { value: String::new(), at: section.at().clone() }),
         routing_strategy,
-        load_balance_strategy: section.item("load_balance_strategy").and_then(|item| resilience::strategy(&item)),
-        fallback_on_error_types: section
-            .item("fallback_on_error_types")
-            .and_then(|item| resilience::error_types(&item)),
+        load_balance_strategy: section.item("load_balance_strategy").and_then(|item| words::strategy(&item)),
+        fallback_on_error_types: section.item("fallback_on_error_types").and_then(|item| words::error_types(&item)),
         broken_members: models.len() - members.len() + usize::from(!section.holds("models")),
         members,
         fallbacks: texts("fallbacks"),
@@ -83,8 +85,10 @@ fn member(item: &Item<'_>) -> Option<MemberEntry> {
     let name = section.required("name");
     let priority = priority(&section);
     let weight = weight(&section, "weight");
+    let is_refused = section.item("priority").is_some() && priority.is_none()
+        || section.item("weight").is_some() && weight.is_none();
     section.finish();
-    Some(MemberEntry { name: name?, priority, weight })
+    Some(MemberEntry { name: name?, priority, weight, is_refused })
 }
 
 fn priority(section: &Section<'_>) -> Option<Located<u32>> {

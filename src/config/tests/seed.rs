@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::error::ErrorType;
 
 const BLOCKS: [&str; 8] = [
     include_str!("seed/block_1.yaml"),
