@@ -216,6 +216,7 @@ impl Trip<'_> {
     /// An attempt begins: what it counts as.
     fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
         self.budget.spend();
+        self.record.attempts += 1;
         let asked = &plan.asked().handles;
         asked.started(self.kind).inc();
         if plan.asked().config.policy.expose_backends {

@@ -109,6 +109,10 @@ impl Proxy {
         if !status.is_success() {
             return stage.answered(attempt, answer).await;
         }
+        // Compressed events cannot be looked into: `whole` knows what to do with any body like that.
+        if coding(answer.headers()).is_some() {
+            return stage.whole(trip, attempt, answer).await;
+        }
         if unary::is_type(forward::text(answer.headers(), &CONTENT_TYPE), "text/event-stream") {
             return stage.events(trip, attempt, answer, injected).await;
         }
@@ -263,8 +267,7 @@ impl Stage<'_> {
         let expected = expected(&trip.call.operation);
         let content_type = forward::text(answer.headers(), &CONTENT_TYPE).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
-        let coding = forward::text(answer.headers(), &CONTENT_ENCODING).to_ascii_lowercase();
-        if !coding.is_empty() && coding != "identity" {
+        if let Some(coding) = coding(answer.headers()) {
             let accepted = forward::text(trip.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
             if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
                 return self.fail(attempt, Class::Malformed, None, Said::Nothing);
@@ -450,6 +453,12 @@ impl Stage<'_> {
         });
         Attempted::Relay(status, headers, Box::new(relay))
     }
+}
+
+/// How a body is compressed, in lower case; none if it is not.
+fn coding(headers: &HeaderMap) -> Option<String> {
+    let coding = forward::text(headers, &CONTENT_ENCODING).to_ascii_lowercase();
+    (!coding.is_empty() && coding != "identity").then_some(coding)
 }
 
 /// Waits no longer than `at`. The timer is only made where the future is not ready at once.

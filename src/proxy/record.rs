@@ -46,6 +46,8 @@ pub struct Record {
     pub exhausted: Option<ExhaustedReason>,
     /// Receipt to first content.
     pub first_content: Option<Duration>,
+    /// Attempts begun, the one under way included, which is in no trail yet.
+    pub attempts: u32,
     /// Time spent in attempts so far.
     pub attempted: Duration,
     /// Bytes received.
@@ -104,6 +106,7 @@ impl Record {
             error: None,
             exhausted: None,
             first_content: None,
+            attempts: 0,
             attempted: Duration::ZERO,
             request_bytes: 0,
             started,
@@ -172,7 +175,7 @@ impl Record {
         if let Some(waited) = self.first_content {
             handles.time_to_first_token.observe(waited.as_secs_f64());
         }
-        if self.trail.entries().is_empty() {
+        if self.attempts == 0 {
             handles.unattempted.inc();
         }
         let attempts = self.trail.entries().len();

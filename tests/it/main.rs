@@ -1,1 +1,23 @@
-//! One test binary.
+//! The stories: the built binary between a client of raw bytes and simulated providers, over real sockets.
+//!
+//! One file per story. `tidy` and `shipped` look at the repository itself.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by a panic, also in its helpers"
+)]
+
+mod cancellation;
+mod circuit;
+mod failover;
+mod identity;
+mod limits;
+mod metrics;
+mod secrets;
+mod seed;
+mod shipped;
+mod shutdown;
+mod streaming;
+mod support;
+mod tidy;

@@ -1,0 +1,230 @@
+//! The built binary as a child process: its configuration, its environment, its two logs, its signals, its end.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use breakwater::clock;
+use serde_json::Value;
+
+use super::{Answer, Ask, Client, PATIENCE, Scrape, wait_for};
+
+/// Lines of each log that a failed test shows.
+const SHOWN_LINES: usize = 20;
+
+/// What a gateway is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    yaml: String,
+    environment: Vec<(String, String)>,
+    workers: u32,
+}
+
+impl Setup {
+    /// This configuration, no environment, two workers.
+    pub(crate) fn new(yaml: impl Into<String>) -> Self {
+        Self { yaml: yaml.into(), environment: Vec::new(), workers: 2 }
+    }
+
+    /// One more variable.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// So many workers.
+    pub(crate) fn workers(self, workers: u32) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// Starts it.
+    pub(crate) fn start(self) -> Gateway {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("gateway-{}-{number}.yaml", std::process::id());
+        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&file, &self.yaml).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_breakwater"))
+            .arg("--config")
+            .arg(&file)
+            .args(["--host", "127.0.0.1", "--port", "0", "--workers", &self.workers.to_string()])
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = Lines::collect(child.stdout.take().expect("piped"));
+        let err = Lines::collect(child.stderr.take().expect("piped"));
+        let mut gateway = Gateway { child, address: ([127, 0, 0, 1], 0).into(), out, err, file, ended: None };
+        let listening = gateway.wait_event("listening");
+        gateway.address = listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        gateway
+    }
+}
+
+/// A running gateway; killed when it is dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    address: SocketAddr,
+    out: Lines,
+    err: Lines,
+    file: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Gateway {
+    /// Starts one with a configuration that needs no environment.
+    pub(crate) fn start(yaml: impl Into<String>) -> Self {
+        Setup::new(yaml).start()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection to it.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address).unwrap()
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn ask(&self, ask: &Ask) -> Answer {
+        self.connect().ask(ask)
+    }
+
+    /// Everything on standard output so far.
+    pub(crate) fn stdout(&self) -> Vec<String> {
+        self.out.all()
+    }
+
+    /// Everything on standard error so far.
+    pub(crate) fn stderr(&self) -> Vec<String> {
+        self.err.all()
+    }
+
+    /// Waits until the access log has so many lines, and gives all it has.
+    pub(crate) fn wait_lines(&self, count: usize) -> Vec<Value> {
+        let lines = self.out.wait("an access-log line", |lines| (count <= lines.len()).then(|| lines.to_vec()));
+        lines.iter().map(|line| serde_json::from_str(line).expect("a line is one JSON object")).collect()
+    }
+
+    /// Waits for an event by its message.
+    pub(crate) fn wait_event(&self, message: &str) -> Value {
+        self.wait_event_where(message, |_| true)
+    }
+
+    /// Waits for an event by its message and its fields.
+    pub(crate) fn wait_event_where(&self, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        self.err.wait(message, |lines| events(lines).find(|event| event["message"] == message && fits(event)))
+    }
+
+    /// The events so far by that message.
+    pub(crate) fn events(&self, message: &str) -> Vec<Value> {
+        events(&self.err.all()).filter(|event| event["message"] == message).collect()
+    }
+
+    /// Its metrics now.
+    pub(crate) fn scrape(&self) -> Scrape {
+        let answer = self.ask(&Ask::get("/metrics"));
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        Scrape::parse(&answer.text())
+    }
+
+    /// Its metrics as soon as they fit.
+    pub(crate) fn wait_scrape(&self, what: &str, fits: impl Fn(&Scrape) -> bool) -> Scrape {
+        wait_for(what, || Some(self.scrape()).filter(|scrape| fits(scrape)))
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
+        assert!(kill.success(), "kill -{name}");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        let status = wait_for("the gateway's end", || self.child.try_wait().unwrap());
+        self.ended = Some(status);
+        status
+    }
+}
+
+fn events(lines: &[String]) -> impl Iterator<Item = Value> {
+    // What is said before the log begins is for people.
+    lines.iter().filter_map(|line| serde_json::from_str(line).ok())
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            // It may have ended by itself.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let _ = std::fs::remove_file(&self.file);
+        if std::thread::panicking() {
+            let (err, out) = (self.err.last(SHOWN_LINES), self.out.last(SHOWN_LINES));
+            eprintln!("--- the gateway's standard error\n{err}\n--- and output\n{out}");
+        }
+    }
+}
+
+/// Lines of a pipe as they come.
+#[derive(Clone)]
+struct Lines(Arc<(Mutex<Pipe>, Condvar)>);
+
+/// What a pipe has brought.
+#[derive(Default)]
+struct Pipe {
+    lines: Vec<String>,
+    is_over: bool,
+}
+
+impl Lines {
+    fn collect(pipe: impl Read + Send + 'static) -> Self {
+        let lines = Self(Arc::default());
+        let kept = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                kept.lock().lines.push(line);
+                kept.0.1.notify_all();
+            }
+            kept.lock().is_over = true;
+            kept.0.1.notify_all();
+        });
+        lines
+    }
+
+    /// A test that failed while it held the lock still shows what there is.
+    fn lock(&self) -> MutexGuard<'_, Pipe> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.lock().lines.clone()
+    }
+
+    fn last(&self, count: usize) -> String {
+        let lines = self.all();
+        lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+
+    fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
+        let until = clock::now().plus(PATIENCE);
+        let mut pipe = self.lock();
+        loop {
+            if let Some(it) = found(&pipe.lines) {
+                return it;
+            }
+            let left = until.since(clock::now());
+            assert!(!pipe.is_over && !left.is_zero(), "{what} did not come; over: {}", pipe.is_over);
+            pipe = self.0.1.wait_timeout(pipe, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The rules of the house that no compiler knows: a walk over `src/` that says `path:line: what, and what to do`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The rooms from the top down. A room imports those below it; rooms of one line do not import each other.
+const ROOMS: [&[&str]; 7] =
+    [&["cli"], &["server"], &["supervisor", "proxy"], &["provider", "router"], &["backend"], &["config"], &["error"]];
+
+/// Rooms that stand beside the list, and what they may import.
+const BESIDE: [(&str, &[&str]); 3] =
+    [("telemetry", &["config", "error", "clock"]), ("clock", &[]), ("simulator", &["clock"])];
+
+/// Who may import a room that stands beside the list: all but these.
+const NOT_FOR: [(&str, &[&str]); 3] = [
+    ("telemetry", &["config", "error", "clock", "simulator"]),
+    ("clock", &["error", "config"]),
+    // It stands alone, so that one mistake cannot hide the other.
+    ("simulator", &["server", "supervisor", "proxy", "provider", "router", "backend", "config", "error", "telemetry"]),
+];
+
+/// Imports that point elsewhere: room, what it imports, why.
+const IMPORTS: [(&str, &str, &str); 2] = [
+    ("supervisor", "proxy", "it makes the TLS roots of all backends before anything of a reload becomes visible"),
+    ("router", "provider", "a candidate of the table carries the target that its backend is spoken to by"),
+];
+
+/// Files without IO, clock or global randomness.
+const PURE: [&str; 46] = [
+    "backend/circuit_breaker.rs",
+    "backend/machine.rs",
+    "backend/outcome.rs",
+    "backend/quota.rs",
+    "backend/status.rs",
+    "config.rs",
+    "config/context.rs",
+    "config/detect.rs",
+    "config/endpoint.rs",
+    "config/litellm_keys.rs",
+    "config/load.rs",
+    "config/placeholder.rs",
+    "config/policy.rs",
+    "config/problem.rs",
+    "config/raw.rs",
+    "config/raw/litellm.rs",
+    "config/raw/model.rs",
+    "config/raw/resilience.rs",
+    "config/raw/route.rs",
+    "config/redact.rs",
+    "config/routes.rs",
+    "config/scalar.rs",
+    "config/section.rs",
+    "config/settings.rs",
+    "config/suggest.rs",
+    "config/text.rs",
+    "config/url.rs",
+    "config/validate.rs",
+    "config/yaml.rs",
+    "error.rs",
+    "proxy/budget.rs",
+    "proxy/classify.rs",
+    "proxy/ending.rs",
+    "proxy/error_fields.rs",
+    "proxy/failure.rs",
+    "proxy/final_error.rs",
+    "proxy/forward.rs",
+    "proxy/hint.rs",
+    "proxy/json.rs",
+    "proxy/multipart.rs",
+    "proxy/operation.rs",
+    "proxy/request.rs",
+    "proxy/rewrite.rs",
+    "proxy/trail.rs",
+    "router/picker.rs",
+    "router/plan.rs",
+];
+
+/// Folders whose files are all pure.
+const PURE_FOLDERS: [&str; 2] = ["proxy/sse", "provider"];
+
+/// What a pure file does not mention.
+const IMPURE: [&str; 9] =
+    ["actix", "actix_rt", "actix_web", "awc", "tokio", "prometheus", "tracing", "Instant::now", "SystemTime::now"];
+
+/// Mentions in pure files that are fine: file, what, why.
+const MENTIONS: [(&str, &str, &str); 4] = [
+    ("config/raw/litellm.rs", "\"prometheus\"", "the name of a LiteLLM callback"),
+    ("proxy/ending.rs", "actix_web::http", "headers as plain values, in a test"),
+    ("proxy/failure.rs", "actix_web::http", "headers as plain values"),
+    ("proxy/forward.rs", "actix_web::http", "headers as plain values: which of them pass is all it decides"),
+];
+
+/// Files that begin without `//!`: which, and why.
+const UNTITLED: [(&str, &str); 3] = [
+    ("config/yaml/tests.rs", "the tests of yaml.rs, which tells"),
+    ("proxy/request/tests.rs", "the tests of request.rs, which tells"),
+    ("proxy/sse/stream/tests.rs", "the tests of stream.rs, which tells"),
+];
+
+/// File names that say nothing.
+const NO_NAMES: [&str; 7] = ["utils", "common", "helpers", "types", "core", "manager", "mod"];
+
+/// One file of `src/`.
+struct Source {
+    /// Below `src/`, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// Lines of code with their numbers, comments left out.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    fn is_pure(&self) -> bool {
+        let is_in = |folder: &str| self.path.starts_with(&format!("{folder}/"));
+        PURE.contains(&self.path.as_str()) || PURE_FOLDERS.iter().any(|folder| is_in(folder))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &mut found);
+    found.sort();
+    let source = |path: PathBuf| Source {
+        path: path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/"),
+        text: std::fs::read_to_string(&path).unwrap(),
+    };
+    found.into_iter().map(source).collect()
+}
+
+/// Fails with everything that was found.
+fn check(rule: impl Fn(&Source, &mut Vec<String>)) {
+    let sources = sources();
+    assert!(100 < sources.len(), "it walks the whole tree");
+    let mut found = Vec::new();
+    for source in &sources {
+        rule(source, &mut found);
+    }
+    let told = found.iter().fold(String::new(), |mut told, line| {
+        let _ = writeln!(told, "{line}");
+        told
+    });
+    assert!(found.is_empty(), "\n{told}");
+}
+
+/// Whether `word` stands there as a word of its own.
+fn mentions(line: &str, word: &str) -> bool {
+    let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+/// The rooms that a line of code names.
+fn imports(line: &str) -> impl Iterator<Item = &str> {
+    let after = line.match_indices("crate::").map(|(at, part)| &line[at + part.len()..]);
+    after.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+}
+
+/// Whether a room may import another by the list.
+fn may_import(room: &str, other: &str) -> bool {
+    let level = |name: &str| ROOMS.iter().position(|rooms| rooms.contains(&name));
+    let beside = BESIDE.iter().find(|(name, _)| *name == room);
+    let closed = NOT_FOR.iter().find(|(name, _)| *name == other);
+    match (level(room), level(other), beside, closed) {
+        _ if room == other => true,
+        (_, _, Some((_, allowed)), _) => allowed.contains(&other),
+        (Some(_), _, None, Some((_, barred))) => !barred.contains(&room),
+        (Some(from), Some(to), None, None) => from < to,
+        (Some(_) | None, _, None, _) => false,
+    }
+}
+
+#[test]
+fn imports_point_down_the_list() {
+    check(|source, found| {
+        let room = source.room();
+        if ["main", "lib"].contains(&room) {
+            return;
+        }
+        for (number, line) in source.code() {
+            for other in imports(line) {
+                let is_listed = IMPORTS.iter().any(|(from, to, _)| (*from, *to) == (room, other));
+                if !may_import(room, other) && !is_listed {
+                    let path = &source.path;
+                    found.push(format!(
+                        "src/{path}:{number}: `{room}` imports `{other}`, which is not below it: move what is shared down, \
+                         or hand it in at birth"
+                    ));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn pure_files_stay_pure() {
+    check(|source, found| {
+        if !source.is_pure() {
+            return;
+        }
+        let path = &source.path;
+        let allowed = MENTIONS.iter().find(|(file, ..)| file == path).map(|(_, what, _)| *what);
+        for (number, line) in source.code() {
+            let rest = allowed.map_or(line.to_owned(), |what| line.replace(what, ""));
+            let is_plain_http = path.starts_with("provider");
+            let rest = if is_plain_http { rest.replace("actix_web::http", "") } else { rest };
+            for word in IMPURE.iter().filter(|word| mentions(&rest, word)) {
+                found.push(format!(
+                    "src/{path}:{number}: a pure file mentions `{word}`: take the value as an argument, or do it in the shell"
+                ));
+            }
+        }
+    });
+    let sources = sources();
+    for file in PURE {
+        assert!(
+            sources.iter().any(|source| source.path == file),
+            "src/{file}:1: listed as pure and gone: strike it out"
+        );
+    }
+}
+
+#[test]
+fn every_file_says_why_it_exists() {
+    check(|source, found| {
+        let path = &source.path;
+        let is_listed = UNTITLED.iter().any(|(file, _)| file == path);
+        if !source.text.starts_with("//! ") && !is_listed {
+            found.push(format!("src/{path}:1: no `//!` on top: say what the file is and why it exists"));
+        }
+    });
+}
+
+#[test]
+fn file_names_say_what_is_inside() {
+    check(|source, found| {
+        for part in source.path.trim_end_matches(".rs").split('/').filter(|part| NO_NAMES.contains(part)) {
+            let path = &source.path;
+            found.push(format!("src/{path}:1: `{part}` says nothing: name the file by its noun"));
+        }
+    });
+}
+
+#[test]
+fn metrics_are_named_in_one_place() {
+    check(|source, found| {
+        let path = &source.path;
+        if path == "telemetry/names.rs" {
+            return;
+        }
+        let tests = source.text.find("#[cfg(test)]").unwrap_or(source.text.len());
+        let before = source.text[..tests].lines().count();
+        for (number, line) in source.code().filter(|(number, _)| *number <= before) {
+            if line.contains("\"breakwater_") {
+                found.push(format!("src/{path}:{number}: a metric's name: put it into telemetry/names.rs"));
+            }
+        }
+    });
+}
+
+#[test]
+fn the_rules_know_right_from_wrong() {
+    let table = [
+        ("cli", "simulator", true),
+        ("cli", "config", true),
+        ("server", "proxy", true),
+        ("proxy", "server", false),
+        ("proxy", "supervisor", false),
+        ("backend", "telemetry", true),
+        ("backend", "router", false),
+        ("config", "backend", false),
+        ("config", "telemetry", false),
+        ("error", "clock", false),
+        ("simulator", "clock", true),
+        ("simulator", "config", false),
+        ("proxy", "simulator", false),
+        ("telemetry", "config", true),
+        ("telemetry", "proxy", false),
+        ("proxy", "nothing_known", false),
+    ];
+    for (room, other, expected) in table {
+        assert_eq!(may_import(room, other), expected, "{room} → {other}");
+    }
+    assert!(mentions("use tokio::time;", "tokio") && !mentions("to_tokio(at)", "tokio"));
+    assert_eq!(
+        imports("use crate::{a}; crate::clock::now(), crate::error").collect::<Vec<_>>(),
+        ["", "clock", "error"]
+    );
+}
