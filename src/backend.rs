@@ -135,6 +135,12 @@ impl Backend {
         self.addr().do_send(Order::Do(command));
     }
 
+    /// Makes its actor panic.
+    #[cfg(test)]
+    pub(crate) fn panic(&self) {
+        self.addr().do_send(Order::Panic);
+    }
+
     /// Ends the actor, after the drain.
     pub fn stop(&self) {
         // One per removed backend.

@@ -94,10 +94,8 @@ impl ErrorSet {
     #[must_use]
     pub const fn with(self, kind: ErrorType) -> Self {
         let bits = self.0 | 1 << kind as u16;
-        match kind {
-            ErrorType::RateLimit => Self(bits | 1 << ErrorType::InsufficientQuota as u16),
-            _ => Self(bits),
-        }
+        let quota = if matches!(kind, ErrorType::RateLimit) { 1 << ErrorType::InsufficientQuota as u16 } else { 0 };
+        Self(bits | quota)
     }
 
     /// Whether `kind` is in the set.

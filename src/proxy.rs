@@ -54,7 +54,7 @@ use crate::clock::{self, Instant};
 use crate::config::{ClientKey, OnExhausted};
 use crate::error::{ErrorType, Fault};
 use crate::router::{Chosen, Plan, RouteEntry, Router};
-use crate::telemetry::labels::{AttemptKind, RequestOutcome};
+use crate::telemetry::labels::{AttemptKind, FallbackAfter, FallbackResult, RequestOutcome};
 
 /// One call as the front door hands it in.
 pub struct Call<'a> {
@@ -121,8 +121,17 @@ struct Trip<'a> {
     grounds: Vec<Ground>,
     last: Option<Failure>,
     kind: AttemptKind,
-    /// The routes left so far and the error they were left with, for the fallback counts.
-    left: Option<Arc<RouteEntry>>,
+    /// The visit to a fallback route that has not been counted yet.
+    visit: Option<Visit>,
+}
+
+/// A visit to a fallback route.
+struct Visit {
+    /// The route that was left for it.
+    from: Arc<RouteEntry>,
+    after: FallbackAfter,
+    /// Whether an attempt was made there: only then it counts.
+    is_begun: bool,
 }
 
 impl Proxy {
@@ -174,7 +183,7 @@ impl Proxy {
             grounds: Vec::new(),
             last: None,
             kind: AttemptKind::First,
-            left: None,
+            visit: None,
         };
         self.travel(&mut trip, plan).await
     }
@@ -201,8 +210,14 @@ impl Proxy {
             let now = clock::now();
             trip.record.attempted += now.since(begun);
             let failure = match attempted {
-                Attempted::Whole(whole) => return Reply::Whole(*whole),
-                Attempted::Relay(status, headers, relay) => return Reply::Relay(status, headers, relay),
+                Attempted::Whole(whole) => {
+                    trip.count_visit(plan.route(), FallbackResult::Served);
+                    return Reply::Whole(*whole);
+                }
+                Attempted::Relay(status, headers, relay) => {
+                    trip.count_visit(plan.route(), FallbackResult::Served);
+                    return Reply::Relay(status, headers, relay);
+                }
                 Attempted::Failed(failure) => failure,
             };
             if let Some(reply) = trip.after(failure, &mut plan, begun, now) {
@@ -216,6 +231,9 @@ impl Trip<'_> {
     /// An attempt begins: what it counts as.
     fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
         self.budget.spend();
+        if let Some(visit) = &mut self.visit {
+            visit.is_begun = true;
+        }
         self.record.attempts += 1;
         let asked = &plan.asked().handles;
         asked.started(self.kind).inc();
@@ -231,6 +249,13 @@ impl Trip<'_> {
         }
     }
 
+    /// The request leaves a route, or ends on it: a visit to a fallback route is counted by what came of it.
+    fn count_visit(&mut self, to: &RouteEntry, result: FallbackResult) {
+        if let Some(visit) = self.visit.take().filter(|visit| visit.is_begun) {
+            visit.from.handles.fallback(to.config.name.as_str(), visit.after, result).inc();
+        }
+    }
+
     /// What follows a failed attempt: nothing, if there is a next one, else the reply.
     fn after(&mut self, failure: Failure, plan: &mut Plan, begun: Instant, now: Instant) -> Option<Reply> {
         let kind = failure.kind();
@@ -240,7 +265,7 @@ impl Trip<'_> {
             elapsed: now.since(begun),
             kind: self.kind,
         });
-        self.record.error = Some((kind, ""));
+        self.record.error = Some((kind.name(), ""));
         self.grounds.push(Ground::tried(&failure));
         let class = failure.class;
         let may_leave = !self.wanted.creates_object || failure.left_nothing_behind();
@@ -252,7 +277,7 @@ impl Trip<'_> {
         }
         let next = match self.budget.after(now) {
             Next::Failover if !fails_over => Next::Fallback,
-            next => next,
+            next @ (Next::Failover | Next::Fallback | Next::Spent | Next::NoTime) => next,
         };
         match next {
             Next::Failover => {
@@ -273,9 +298,11 @@ impl Trip<'_> {
         if !wants || !has_attempts || !plan.fall_back(after) {
             return false;
         }
+        self.count_visit(&left, FallbackResult::Failed);
         let config = &plan.route().config;
         self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
-        self.left = Some(left);
+        let after = if self.last.is_some() { FallbackAfter::Failure } else { FallbackAfter::Unavailable };
+        self.visit = Some(Visit { from: left, after, is_begun: false });
         if self.last.is_some() {
             self.kind = AttemptKind::Fallback;
         }
@@ -328,13 +355,13 @@ impl Trip<'_> {
     }
 
     fn reply(&mut self, plan: &Plan, ending: Ending, outcome: RequestOutcome) -> Reply {
+        self.count_visit(plan.route(), FallbackResult::Failed);
         let policy = &plan.asked().config.policy;
         let mut waits = ending.waits;
         waits.should_not_retry &= policy.send_x_should_retry;
         match (ending.what, &self.last) {
-            (Final::Own(words), last) => {
-                let kind = last.as_ref().map_or(ErrorType::ServiceUnavailable, Failure::kind);
-                self.record.error = Some((kind, words.code));
+            (Final::Own(words), _) => {
+                self.record.error = Some((words.kind, words.code));
                 Reply::Own(words, waits, outcome)
             }
             (Final::Provider(status), Some(last)) => {

@@ -8,6 +8,7 @@ mod status;
 mod worker;
 
 use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use actix_http::Request;
 use actix_service::{fn_factory_with_config, fn_service};
 use actix_web::dev::{AppConfig, ServerHandle};
 use actix_web::{HttpResponse, HttpServer};
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -31,6 +33,9 @@ use crate::telemetry::labels::{ActorKind, Label as _};
 /// How long a request's head may take to arrive (spec/wire.md 1.3).
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
+/// Connections that wait to be accepted: a burst of clients between two turns of the accepting thread.
+const BACKLOG: i32 = 1_024;
+
 /// How long a client may take nothing of what was sent to it: then the kernel ends its connection, and with it the upstream
 /// call. Longer than any pause of a reader that still lives, as short as the idle limit of upstreams.
 const CLIENT_STALL: Duration = Duration::from_secs(60);
@@ -45,7 +50,7 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 pub struct Server {
     handle: ServerHandle,
     shared: Arc<Shared>,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -61,11 +66,24 @@ enum Stop {
 }
 
 impl Server {
-    /// Opens the listener and starts the workers. Must run on the control arbiter.
+    /// Takes the address, before anything else is started.
     ///
     /// # Errors
     /// The system's, if the address cannot be had.
-    pub fn start(supervisor: &Supervisor, log: Option<AccessLog>) -> std::io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // A gateway that is started again must not wait for its predecessor's last connections.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// Starts the workers on a listener. Must run on the control arbiter.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(supervisor: &Supervisor, listener: TcpListener, log: Option<AccessLog>) -> std::io::Result<Self> {
         let metrics = Arc::clone(supervisor.metrics());
         let shared = Shared::new(Arc::clone(&metrics), supervisor.current().clone(), log);
         let table = supervisor.current().get();
@@ -95,7 +113,7 @@ impl Server {
                 limit_stalls(socket);
             }
         })
-        .bind_auto_h2c((settings.host, settings.port))?;
+        .listen_auto_h2c(listener)?;
         let address = server.addrs().first().copied().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
         let server = server.run();
         let handle = server.handle();
@@ -106,7 +124,7 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 

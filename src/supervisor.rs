@@ -6,6 +6,8 @@
 mod actor;
 mod observer;
 mod prepare;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -158,7 +158,7 @@ impl Rig {
             missing += self.system.block_on(async {
                 let mut missing = 0;
                 for _ in 0..count {
-                    missing += u64::from(black_box(self.router.plan(ROUTE, need()).await).is_none());
+                    missing += u64::from(black_box(self.router.plan(ROUTE, need())).is_none());
                 }
                 missing
             });
@@ -184,7 +184,7 @@ impl Rig {
 
     /// A request's way through the router. Says whether it was served.
     async fn serve(&self) -> bool {
-        let Some(plan) = self.router.plan(ROUTE, need()).await else { return false };
+        let Some(plan) = self.router.plan(ROUTE, need()) else { return false };
         match self.router.next(plan).await {
             Some((_, Ok(Chosen { permit, .. }))) => {
                 permit.settle(Outcome::Success, clock::now());

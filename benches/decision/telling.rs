@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use breakwater::telemetry::Metrics;
-use breakwater::telemetry::access_log::Line;
+use breakwater::telemetry::access_log::{Line, Number, Word};
 use breakwater::telemetry::labels::{Asked, AttemptKind, AttemptOutcome, Code, Endpoint, RequestOutcome, TokenType};
 
 use crate::meter::Meter;
@@ -20,27 +20,27 @@ pub(crate) fn measure(meter: &mut Meter) {
 /// The line of a request that failed over, as the proxy's record writes it.
 fn measure_line(meter: &mut Meter) {
     let words = [
-        ("request_id", "019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b"),
-        ("endpoint", "chat_completions"),
-        ("model", "gpt-4-router"),
-        ("route", "gpt-4-router"),
-        ("stream", "false"),
-        ("outcome", "success"),
-        ("error_type", "rate_limit_error"),
-        ("error_code", ""),
-        ("backend", "azure-gpt4o"),
-        ("attempts", "openai-gpt4o=rate_limit_error;azure-gpt4o=200"),
-        ("exhausted_reason", ""),
+        ("request_id", Word::Free("019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b")),
+        ("endpoint", Word::Own("chat_completions")),
+        ("model", Word::Free("gpt-4-router")),
+        ("route", Word::Free("gpt-4-router")),
+        ("stream", Word::Own("false")),
+        ("outcome", Word::Own("success")),
+        ("error_type", Word::Own("rate_limit_error")),
+        ("error_code", Word::Own("")),
+        ("backend", Word::Free("azure-gpt4o")),
+        ("attempts", Word::Free("openai-gpt4o=rate_limit_error;azure-gpt4o=200")),
+        ("exhausted_reason", Word::Own("")),
     ];
     let numbers = [
-        ("status", Some(200.0)),
-        ("attempt_count", Some(2.0)),
-        ("duration_ms", Some(812.345_678)),
-        ("overhead_ms", Some(0.123_456)),
+        ("status", Some(Number::Count(200))),
+        ("attempt_count", Some(Number::Count(2))),
+        ("duration_ms", Some(Number::Millis(Duration::from_micros(812_345)))),
+        ("overhead_ms", Some(Number::Millis(Duration::from_micros(123)))),
         ("ttft_ms", None),
-        ("input_tokens", Some(17.0)),
-        ("output_tokens", Some(128.0)),
-        ("request_bytes", Some(578.0)),
+        ("input_tokens", Some(Number::Count(17))),
+        ("output_tokens", Some(Number::Count(128))),
+        ("request_bytes", Some(Number::Count(578))),
     ];
     let line = Line { at: AT, level: "info", words: &words, numbers: &numbers };
     let mut text = String::with_capacity(1 << 10);

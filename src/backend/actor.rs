@@ -5,10 +5,12 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message, SpawnHandle};
 use tracing::{error, info, warn};
 
+use super::Observer;
+use super::circuit_breaker::{Change, StateName};
 use super::machine::{Command, Edge, Event, Machine};
 use super::outcome::Block;
+use super::quota::Blocked;
 use super::status::BackendStatus;
-use super::{Observer, circuit_breaker::StateName};
 use crate::clock::{self, Instant};
 use crate::config::BackendId;
 
@@ -55,34 +57,39 @@ impl BackendActor {
     }
 
     fn report(&mut self) {
-        let (level, run) = (self.machine.level(), self.machine.run());
         for edge in self.machine.take_edges() {
-            let backend = self.id.as_str();
             self.observer.observe(&self.id, &edge);
             match edge {
-                Edge::Circuit(change) => {
-                    let (from, to, reason) = (change.from.name(), change.to.name(), change.cause.name());
-                    if change.to == StateName::Open {
-                        let open_for_ms = self.status.open_until().since(clock::now()).as_millis() as u64;
-                        warn!(backend, from, to, reason, level, open_for_ms, "circuit changed");
-                    } else {
-                        info!(backend, from, to, reason, level, run, "circuit changed");
-                    }
+                Edge::Circuit(change) => self.tell_circuit(change),
+                Edge::Blocked(blocked) if blocked.first => self.tell_block(blocked),
+                Edge::Override(hand) => {
+                    warn!(backend = self.id.as_str(), r#override = hand.name(), "circuit override changed");
                 }
-                Edge::Blocked(blocked) if blocked.first => {
-                    let block = blocked.block.name();
-                    let for_ms = blocked.until.since(clock::now()).as_millis() as u64;
-                    let source = if blocked.hinted { "provider" } else { "backoff" };
-                    match blocked.block {
-                        Block::Rate | Block::Overload => warn!(backend, block, for_ms, source, "backend blocked"),
-                        Block::Money | Block::Auth | Block::Permission | Block::NotFound => {
-                            error!(backend, block, for_ms, source, "backend blocked");
-                        }
-                    }
-                }
-                Edge::Override(hand) => warn!(backend, r#override = hand.name(), "circuit override changed"),
                 Edge::Blocked(_) | Edge::Probe(_) | Edge::Late => {}
             }
+        }
+    }
+
+    fn tell_circuit(&self, change: Change) {
+        let (backend, level, run) = (self.id.as_str(), self.machine.level(), self.machine.run());
+        let (from, to, reason) = (change.from.name(), change.to.name(), change.cause.name());
+        if change.to == StateName::Open {
+            let open_for_ms = self.status.open_until().since(clock::now()).as_millis() as u64;
+            warn!(backend, from, to, reason, level, open_for_ms, "circuit changed");
+        } else {
+            info!(backend, from, to, reason, level, run, "circuit changed");
+        }
+    }
+
+    fn tell_block(&self, blocked: Blocked) {
+        let (backend, block) = (self.id.as_str(), blocked.block.name());
+        let for_ms = blocked.until.since(clock::now()).as_millis() as u64;
+        let source = if blocked.hinted { "provider" } else { "backoff" };
+        if matches!(blocked.block, Block::Rate | Block::Overload) {
+            warn!(backend, block, for_ms, source, "backend blocked");
+        } else {
+            // An operator must act.
+            error!(backend, block, for_ms, source, "backend blocked");
         }
     }
 }

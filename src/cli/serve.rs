@@ -1,5 +1,6 @@
 //! `breakwater serve`: load, say what is suspicious, serve until told to stop.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,12 +88,13 @@ pub(super) fn start(config: &Arc<Config>) -> Result<Server, (u8, String)> {
     if config.auth.keys.is_empty() && !config.server.host.is_loopback() {
         warn!(host = %config.server.host, "no client key is configured: anyone who reaches this address can spend yours");
     }
+    let address = SocketAddr::from((config.server.host, config.server.port));
+    let no_address = |error| (NO_ADDRESS, format!("cannot listen on {address}: {error}"));
+    let listener = Server::bind(address).map_err(no_address)?;
     let metrics = Metrics::new();
     let log = open_log(config, &metrics)?;
     let supervisor = Supervisor::start(config, metrics).map_err(|problem| (INVALID, problem))?;
-    let address = (config.server.host, config.server.port);
-    Server::start(&supervisor, log)
-        .map_err(|error| (NO_ADDRESS, format!("cannot listen on {}:{}: {error}", address.0, address.1)))
+    Server::start(&supervisor, listener, log).map_err(no_address)
 }
 
 fn open_log(config: &Config, metrics: &Metrics) -> Result<Option<AccessLog>, (u8, String)> {

@@ -1,18 +1,18 @@
 //! One request's book-keeping: whatever happens to it, it is counted and logged exactly once, when its record drops.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 
-use super::trail::Trail;
+use super::trail::{AttemptResult, Entry, Trail};
 use super::usage::Usage;
 use crate::clock::{self, Instant};
-use crate::error::ErrorType;
 use crate::router::RouteEntry;
 use crate::telemetry::RouteHandles;
-use crate::telemetry::access_log::{Line, Number, WorkerLog};
+use crate::telemetry::access_log::{Line, Number, Word, WorkerLog};
 use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome};
 
 /// Status that stands for a client that left before the head.
@@ -40,8 +40,8 @@ pub struct Record {
     pub shown_served: Option<HeaderValue>,
     /// Tokens as reported.
     pub usage: Option<Usage>,
-    /// The error it ended with.
-    pub error: Option<(ErrorType, &'static str)>,
+    /// The type and the code of the error it ended with.
+    pub error: Option<(&'static str, &'static str)>,
     /// Why nothing more could be tried.
     pub exhausted: Option<ExhaustedReason>,
     /// Receipt to first content.
@@ -197,21 +197,28 @@ impl Record {
         let Some(log) = &self.log else { return };
         let last = self.trail.entries().last();
         let route = self.route.as_ref().map_or("", |route| route.config.name.as_str());
-        let trail = if last.is_some() { self.trail.header() } else { String::new() };
+        let trail = match (&self.shown_served, self.trail.entries()) {
+            (_, []) => Cow::Borrowed(""),
+            (Some(served), [Entry { result: AttemptResult::Served(200), .. }]) => {
+                Cow::Borrowed(served.to_str().unwrap_or_default())
+            }
+            _ => Cow::Owned(self.trail.header()),
+        };
         let millis = |span: Duration| Some(Number::Millis(span));
         let count = |count: u64| Some(Number::Count(count));
         let words = [
-            ("request_id", &*self.id),
-            ("endpoint", self.endpoint.name()),
-            ("model", self.model.as_str()),
-            ("route", route),
-            ("stream", self.asked.name()),
-            ("outcome", outcome.name()),
-            ("error_type", self.error.map_or("", |(kind, _)| kind.name())),
-            ("error_code", self.error.map_or("", |(_, code)| code)),
-            ("backend", last.map_or("", |entry| entry.backend.as_str())),
-            ("attempts", trail.as_str()),
-            ("exhausted_reason", self.exhausted.map_or("", |reason| reason.name())),
+            // Checked where it was taken: a plain word.
+            ("request_id", Word::Free(&self.id)),
+            ("endpoint", Word::Own(self.endpoint.name())),
+            ("model", Word::Free(&self.model)),
+            ("route", Word::Free(route)),
+            ("stream", Word::Own(self.asked.name())),
+            ("outcome", Word::Own(outcome.name())),
+            ("error_type", Word::Own(self.error.map_or("", |(kind, _)| kind))),
+            ("error_code", Word::Own(self.error.map_or("", |(_, code)| code))),
+            ("backend", Word::Free(last.map_or("", |entry| entry.backend.as_str()))),
+            ("attempts", Word::Free(&trail)),
+            ("exhausted_reason", Word::Own(self.exhausted.map_or("", |reason| reason.name()))),
         ];
         let numbers = [
             ("status", count(u64::from(self.status))),

@@ -393,7 +393,7 @@ impl Relay {
 
     fn note_error(&mut self, kind: ErrorType, code: &'static str) {
         if let Some(record) = &mut self.record {
-            record.error = Some((kind, code));
+            record.error = Some((kind.name(), code));
         }
     }
 

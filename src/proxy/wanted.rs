@@ -177,9 +177,7 @@ fn not_served(method: &Method, operation: &Operation) -> Fault {
 /// Limits from headers join those of the body; the lowest holds (spec/wire.md 1.5, resilience 7.3).
 fn with_headers(mut limits: ClientLimits, headers: &HeaderMap) -> ClientLimits {
     let seconds = |name: &HeaderName| headers.get(name).and_then(|value| parse_seconds(value.to_str().ok()?));
-    let least = |known: Option<Duration>, names: &[HeaderName]| {
-        names.iter().filter_map(|name| seconds(name)).chain(known).min()
-    };
+    let least = |known: Option<Duration>, names: &[HeaderName]| names.iter().filter_map(&seconds).chain(known).min();
     limits.timeout = least(limits.timeout, &TIMEOUTS);
     limits.stream_timeout = least(limits.stream_timeout, &[STREAM_TIMEOUT]);
     let retries = headers.get(&NUM_RETRIES).and_then(|value| value.to_str().ok()?.trim().parse().ok());

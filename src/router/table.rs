@@ -107,6 +107,8 @@ impl Table {
             let tiers = route.tiers.iter().map(|tier| {
                 tier.members.iter().filter_map(|member| candidate(route, member, ready, metrics)).collect()
             });
+            let ids = route.tiers.iter().flat_map(|tier| &tier.members).map(|member| member.backend.as_str());
+            metrics.failovers(route.name.as_str(), &ids.collect::<Vec<_>>());
             let entry = RouteEntry {
                 config: Arc::clone(route),
                 tiers: tiers.collect(),

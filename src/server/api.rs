@@ -16,7 +16,7 @@ use super::error::{ErrorAnswer, say_waits};
 use super::headers;
 use super::worker::Worker;
 use crate::clock;
-use crate::error::{ErrorType, Fault};
+use crate::error::Fault;
 use crate::proxy::ending::{Waits, Words};
 use crate::proxy::operation::{Group, Operation};
 use crate::proxy::record::Record;
@@ -142,13 +142,14 @@ fn respond(worker: &Worker, mut record: Box<Record>, reply: Reply, request: &Req
             count_auth_failure(worker, &fault);
             let answer = ErrorAnswer::of_fault(&fault);
             closes |= answer.closes;
-            record.error = Some((ErrorType::BadRequest, answer.code));
+            record.error = Some((answer.kind, answer.code));
             let outcome =
                 if fault == Fault::ClientGone { RequestOutcome::ClientClosed } else { RequestOutcome::Rejected };
             own(headers, &record, answer, outcome)
         }
         Reply::Own(words, waits, outcome) => {
             closes |= words.code == "gateway_draining";
+            record.error.get_or_insert((words.kind, words.code));
             own(headers, &record, ErrorAnswer::of_words(&words, waits), outcome)
         }
     };

@@ -17,6 +17,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(super) struct ErrorAnswer {
     /// Its status.
     pub(super) status: StatusCode,
+    /// Its type, for the log.
+    pub(super) kind: &'static str,
     /// Its code, for the log.
     pub(super) code: &'static str,
     /// Its headers, `content-type` among them.
@@ -111,13 +113,13 @@ impl ErrorAnswer {
         answer
     }
 
-    fn new(status: u16, kind: &str, code: &'static str, param: Option<&str>, message: &str) -> Self {
+    fn new(status: u16, kind: &'static str, code: &'static str, param: Option<&str>, message: &str) -> Self {
         let error = serde_json::json!({"message": message, "type": kind, "param": param, "code": code});
         let body = Bytes::from(serde_json::json!({"error": error}).to_string());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, code, headers, body, closes: false }
+        Self { status, kind, code, headers, body, closes: false }
     }
 }
 

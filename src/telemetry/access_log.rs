@@ -169,9 +169,27 @@ pub struct Line<'a> {
     /// `info`, `warn` or `error`.
     pub level: &'static str,
     /// Words: key and value; a value that is empty is left out.
-    pub words: &'a [(&'static str, &'a str)],
+    pub words: &'a [(&'static str, Word<'a>)],
     /// Numbers: key and value.
     pub numbers: &'a [(&'static str, Option<Number>)],
+}
+
+/// A word of a line.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'a> {
+    /// One of ours, which needs no escaping.
+    Own(&'static str),
+    /// A name or what a client wrote.
+    Free(&'a str),
+}
+
+impl<'a> Word<'a> {
+    fn text(self) -> &'a str {
+        match self {
+            Self::Own(text) => text,
+            Self::Free(text) => text,
+        }
+    }
 }
 
 /// A number of a line.
@@ -186,12 +204,16 @@ pub enum Number {
 impl Line<'_> {
     /// Appends the line as one JSON object and a line feed.
     pub fn write_json(&self, out: &mut String) {
+        out.reserve(LINE_ROOM);
         out.push_str("{\"ts\":\"");
         write_time(out, self.at);
         push_all(out, ["\",\"level\":\"", self.level, "\",\"msg\":\"request\""]);
-        for (key, value) in self.words.iter().filter(|(_, value)| !value.is_empty()) {
+        for (key, word) in self.words.iter().filter(|(_, word)| !word.text().is_empty()) {
             push_all(out, [",\"", key, "\":\""]);
-            escape(out, value);
+            match word {
+                Word::Own(text) => out.push_str(text),
+                Word::Free(text) => escape(out, text),
+            }
             out.push('"');
         }
         for (key, value) in self.numbers {
@@ -206,7 +228,8 @@ impl Line<'_> {
     fn write_text(&self, out: &mut String) {
         write_time(out, self.at);
         let _ = write!(out, " {} request", self.level.to_ascii_uppercase());
-        for (key, value) in self.words.iter().filter(|(_, value)| !value.is_empty()) {
+        for (key, value) in self.words.iter().map(|(key, word)| (key, word.text())).filter(|(_, text)| !text.is_empty())
+        {
             let plain = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
             let _ = write!(out, " {key}=");
             if plain {
@@ -312,13 +335,14 @@ pub(super) fn write_time(out: &mut String, at: Duration) {
 mod tests {
     use super::*;
 
-    fn line<'a>(words: &'a [(&'static str, &'a str)], numbers: &'a [(&'static str, Option<Number>)]) -> Line<'a> {
+    fn line<'a>(words: &'a [(&'static str, Word<'a>)], numbers: &'a [(&'static str, Option<Number>)]) -> Line<'a> {
         Line { at: Duration::from_millis(1_795_478_462_345), level: "info", words, numbers }
     }
 
     #[test]
     fn lines_survive_odd_values() {
-        let words = [("route", "gpt-4-router"), ("model", "a\"b\\c\nd"), ("backend", "")];
+        let words =
+            [("route", Word::Own("gpt-4-router")), ("model", Word::Free("a\"b\\c\nd")), ("backend", Word::Free(""))];
         let numbers = [
             ("status", Some(Number::Count(200))),
             ("duration_ms", Some(Number::Millis(Duration::from_nanos(1_234_567)))),

@@ -34,6 +34,7 @@ pub fn start(logging: &Logging) -> Result<(), String> {
         LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stderr()),
     };
     let writer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(OurTime);
+    let writer = writer.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let started = if is_json {
         writer.json().flatten_event(true).with_target(false).try_init()
     } else {

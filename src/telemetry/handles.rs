@@ -7,8 +7,9 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
-    Asked, AttemptKind, AttemptOutcome, Code, Endpoint, ExhaustedReason, FailureDetail, Label, PassedOver,
-    RequestOutcome, ResendReason, StreamEnd, TokenType,
+    Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
+    FallbackAfter, FallbackResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome, ResendReason,
+    StreamEnd, TokenType,
 };
 use super::metrics::{Child, Family};
 use super::names;
@@ -36,6 +37,7 @@ pub struct RouteHandles {
     responses: Vec<OnceLock<IntCounter>>,
     responses_family: Family<IntCounter>,
     failovers: Family<IntCounter>,
+    fallbacks: Family<IntCounter>,
     name: String,
     /// Requests under way.
     pub in_flight: IntGauge,
@@ -84,6 +86,11 @@ impl RouteHandles {
     /// A failover from one backend to another. Looked up: it happens per failure, not per request.
     pub fn failover(&self, from: &str, to: &str) -> IntCounter {
         self.failovers.child(&[&self.name, from, to])
+    }
+
+    /// A visit to a fallback route, this one having been left for it.
+    pub fn fallback(&self, to: &str, after: FallbackAfter, result: FallbackResult) -> IntCounter {
+        self.fallbacks.child(&[&self.name, to, after.name(), result.name()])
     }
 }
 
@@ -137,6 +144,21 @@ impl PairHandles {
     }
 }
 
+/// The edges of a circuit: from, to, reason (spec/observability.md 1.2).
+const EDGES: [(&str, &str, &str); 11] = [
+    ("closed", "open", "run"),
+    ("closed", "open", "ratio"),
+    ("closed", "open", "slow"),
+    ("open", "half_open", "wait_over"),
+    ("half_open", "closed", "probes_succeeded"),
+    ("half_open", "closed", "caller_faults"),
+    ("half_open", "open", "probe_failed"),
+    ("half_open", "open", "probes_expired"),
+    ("half_open", "open", "half_open_timeout"),
+    ("open", "closed", "reset"),
+    ("half_open", "closed", "reset"),
+];
+
 /// All metrics of a process.
 pub struct Metrics {
     collectors: Vec<Box<dyn Collector>>,
@@ -160,8 +182,7 @@ pub struct Metrics {
     first_token: Family<Histogram>,
     tokens: Family<IntCounter>,
     rejections: Family<IntCounter>,
-    /// Route left, route taken, after, result.
-    pub fallbacks: Family<IntCounter>,
+    fallbacks: Family<IntCounter>,
     /// Backend.
     pub late_results: Family<IntCounter>,
     /// Backend; set at scrape.
@@ -257,6 +278,12 @@ impl Metrics {
         for log in ["access", "events"] {
             metrics.lines_dropped.child(&[log]);
         }
+        for failure in AuthFailure::ALL {
+            metrics.auth_failures.child(&[failure.name()]);
+        }
+        for result in ReloadResult::ALL {
+            metrics.config_reloads.child(&[result.name()]);
+        }
         for actor in ["backend", "router", "config_watcher"] {
             metrics.actor_restarts.child(&[actor]);
             metrics.messages_dropped.child(&[actor]);
@@ -277,6 +304,7 @@ impl Metrics {
             responses: (0..Endpoint::ALL.len() * Code::ALL.len()).map(|_| OnceLock::new()).collect(),
             responses_family: self.responses.clone(),
             failovers: self.failovers.clone(),
+            fallbacks: self.fallbacks.clone(),
             name: route.to_owned(),
             in_flight: self.in_flight.child(&[route]),
             unattempted: self.unattempted.child(&[route]),
@@ -299,6 +327,29 @@ impl Metrics {
             resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
             in_flight: self.attempts_in_flight.child(&[backend]),
         })
+    }
+
+    /// Makes the series of a backend that its actor counts at edges, so that a first opening is a rate and not a birth.
+    pub fn backend(&self, backend: &str) {
+        for (from, to, reason) in EDGES {
+            self.transitions.child(&[backend, from, to, reason]);
+        }
+        for block in BlockKind::ALL {
+            self.blocks.child(&[backend, block.name()]);
+        }
+        for result in ProbeResult::ALL {
+            self.probes.child(&[backend, result.name()]);
+        }
+        self.late_results.child(&[backend]);
+    }
+
+    /// Makes the series of failovers between the backends of a route.
+    pub fn failovers(&self, route: &str, backends: &[&str]) {
+        for from in backends {
+            for to in backends.iter().filter(|to| *to != from) {
+                self.failovers.child(&[route, from, to]);
+            }
+        }
     }
 
     /// Everything in the text format 0.0.4.

@@ -58,7 +58,14 @@ fn failure(api: Api, blocks: &[&str]) -> Option<Failure> {
     blocks.iter().for_each(|block| stream.push(Bytes::from(format!("{block}\n\n"))));
     stream.find_map(|step| match step {
         Step::Fail(failure) => Some(failure),
-        _ => None,
+        Step::Hold
+        | Step::Commit { .. }
+        | Step::Pass(_)
+        | Step::Comment(_)
+        | Step::Drop
+        | Step::Error(..)
+        | Step::Done(_)
+        | Step::TooLarge => None,
     })
 }
 

@@ -1,0 +1,63 @@
+//! A panicking actor is replaced; a reload keeps what is still true.
+
+use std::time::Duration;
+
+use super::*;
+use crate::backend::circuit_breaker::StateName;
+use crate::config::{self, SystemSource};
+
+fn configuration(timeout: u32, second: &str) -> Arc<Config> {
+    let entry = |name: &str, port: u16| {
+        format!(
+            "  - {{model_name: {name}, litellm_params: {{model: m, api_key: k, api_base: 'http://127.0.0.1:{port}/v1', timeout: {timeout}}}}}\n"
+        )
+    };
+    let text = format!("server: {{host: 127.0.0.1}}\nmodel_list:\n{}{}", entry("a", 9), entry(second, 10));
+    config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config).unwrap()
+}
+
+/// Lets timers that are due within this fire.
+async fn pass(time: Duration) {
+    tokio::time::advance(time).await;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[actix::test]
+async fn a_panicking_backend_is_replaced_closed_and_counted() {
+    tokio::time::pause();
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let table = supervisor.current().get();
+    let backend = table.backends().find(|backend| backend.id().as_str() == "a").unwrap();
+    let generation = backend.status().circuit().generation;
+    backend.panic();
+    pass(Duration::from_millis(1)).await;
+    assert!(!backend.is_alive());
+    pass(Duration::from_secs(1)).await;
+    assert!(backend.is_alive());
+    let circuit = backend.status().circuit();
+    assert_eq!((circuit.state, circuit.generation), (StateName::Closed, generation + 1), "old permits are late");
+    assert_eq!(supervisor.metrics().actor_restarts.child(&["backend"]).get(), 1);
+    // A second panic at once has to wait: full traffic must not meet a panic loop again and again.
+    backend.panic();
+    pass(Duration::from_millis(300)).await;
+    assert!(!backend.is_alive());
+    pass(Duration::from_secs(2)).await;
+    assert!(backend.is_alive());
+}
+
+#[actix::test]
+async fn a_reload_keeps_the_cells_of_what_did_not_change() {
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let before = supervisor.current().get();
+    supervisor.apply(&configuration(7, "c")).await.unwrap();
+    let after = supervisor.current().get();
+    let find =
+        |table: &crate::router::Table, name: &str| table.backends().find(|known| known.id().as_str() == name).cloned();
+    let (old, new) = (find(&before, "a").unwrap(), find(&after, "a").unwrap());
+    assert!(new.is_same_cell(&old));
+    assert!(find(&after, "b").is_none() && find(&after, "c").is_some());
+    assert!(find(&before, "b").unwrap().status().is_draining(), "what was removed takes no new calls");
+    assert!(!new.status().is_draining());
+}
