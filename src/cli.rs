@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod demo;
+mod reload;
 mod serve;
 
 use std::ffi::OsString;

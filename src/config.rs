@@ -33,6 +33,7 @@ mod suggest;
 mod text;
 mod url;
 mod validate;
+pub mod watcher;
 mod yaml;
 
 pub use backend::{

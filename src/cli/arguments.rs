@@ -28,7 +28,7 @@ pub(super) enum Command {
 }
 
 /// The options of all commands.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Options {
     pub(super) config: Option<PathBuf>,
     pub(super) host: Option<IpAddr>,

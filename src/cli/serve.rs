@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::arguments::Options;
-use super::{INVALID, NO_ADDRESS, USAGE, fail, tell};
+use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
 use crate::config::{self, Config, Loaded, SystemSource};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
@@ -32,7 +32,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     // Before the first event, so that a person sees them above the log.
     tell(&loaded.render(options.format));
     let config = with_flags(loaded.config, options);
-    match actix_rt::System::new().block_on(serve(config)) {
+    match actix_rt::System::new().block_on(serve(config, path, loaded.inputs, options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, problem)) => fail(code, &problem),
     }
@@ -74,13 +74,20 @@ pub(super) fn with_flags(config: Arc<Config>, options: &Options) -> Arc<Config> 
 }
 
 /// Serves a configuration until a signal ends it.
-async fn serve(config: Arc<Config>) -> Result<(), (u8, String)> {
-    let server = start(&config)?;
+async fn serve(
+    config: Arc<Config>,
+    path: PathBuf,
+    inputs: Vec<PathBuf>,
+    options: &Options,
+) -> Result<(), (u8, String)> {
+    let (server, supervisor) = start(&config)?;
+    reload::watch(&supervisor, path, inputs, options)
+        .map_err(|error| (NO_ADDRESS, format!("the file cannot be watched: {error}")))?;
     server.run().await.map_err(|error| (NO_ADDRESS, format!("signals cannot be heard: {error}")))
 }
 
 /// Starts everything. Must run on the control arbiter.
-pub(super) fn start(config: &Arc<Config>) -> Result<Server, (u8, String)> {
+pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, String)> {
     events::start(&config.logging).map_err(|problem| (INVALID, problem))?;
     if config.server.tls.is_some() {
         return Err((INVALID, "server.tls: this version does not serve TLS yet; put a TLS proxy in front".to_owned()));
@@ -94,7 +101,8 @@ pub(super) fn start(config: &Arc<Config>) -> Result<Server, (u8, String)> {
     let metrics = Metrics::new();
     let log = open_log(config, &metrics)?;
     let supervisor = Supervisor::start(config, metrics).map_err(|problem| (INVALID, problem))?;
-    Server::start(&supervisor, listener, log).map_err(no_address)
+    let server = Server::start(&supervisor, listener, log).map_err(no_address)?;
+    Ok((server, supervisor))
 }
 
 fn open_log(config: &Config, metrics: &Metrics) -> Result<Option<AccessLog>, (u8, String)> {
