@@ -184,7 +184,8 @@ pub enum Number {
 }
 
 impl Line<'_> {
-    fn write_json(&self, out: &mut String) {
+    /// Appends the line as one JSON object and a line feed.
+    pub fn write_json(&self, out: &mut String) {
         out.push_str("{\"ts\":\"");
         write_time(out, self.at);
         push_all(out, ["\",\"level\":\"", self.level, "\",\"msg\":\"request\""]);

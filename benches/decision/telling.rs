@@ -1,0 +1,85 @@
+//! What is told about a request: its line and its metrics.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use breakwater::telemetry::Metrics;
+use breakwater::telemetry::access_log::Line;
+use breakwater::telemetry::labels::{Asked, AttemptKind, AttemptOutcome, Code, Endpoint, RequestOutcome, TokenType};
+
+use crate::meter::Meter;
+
+/// When the line was written; any time will do.
+const AT: Duration = Duration::from_millis(1_795_478_462_345);
+
+pub(crate) fn measure(meter: &mut Meter) {
+    measure_line(meter);
+    measure_metrics(meter);
+}
+
+/// The line of a request that failed over, as the proxy's record writes it.
+fn measure_line(meter: &mut Meter) {
+    let words = [
+        ("request_id", "019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b"),
+        ("endpoint", "chat_completions"),
+        ("model", "gpt-4-router"),
+        ("route", "gpt-4-router"),
+        ("stream", "false"),
+        ("outcome", "success"),
+        ("error_type", "rate_limit_error"),
+        ("error_code", ""),
+        ("backend", "azure-gpt4o"),
+        ("attempts", "openai-gpt4o=rate_limit_error;azure-gpt4o=200"),
+        ("exhausted_reason", ""),
+    ];
+    let numbers = [
+        ("status", Some(200.0)),
+        ("attempt_count", Some(2.0)),
+        ("duration_ms", Some(812.345_678)),
+        ("overhead_ms", Some(0.123_456)),
+        ("ttft_ms", None),
+        ("input_tokens", Some(17.0)),
+        ("output_tokens", Some(128.0)),
+        ("request_bytes", Some(578.0)),
+    ];
+    let line = Line { at: AT, level: "info", words: &words, numbers: &numbers };
+    let mut text = String::with_capacity(1 << 10);
+    meter.measure("access log: encode a line", |count| {
+        for _ in 0..count {
+            text.clear();
+            black_box(&line).write_json(&mut text);
+        }
+    });
+    let is_json = text.is_empty() || serde_json::from_str::<serde_json::Value>(&text).is_ok();
+    meter.check(is_json, "a line of the access log is no JSON");
+}
+
+/// All metrics of a request that succeeds at its first attempt, through the handles that the routing table holds.
+fn measure_metrics(meter: &mut Meter) {
+    let metrics = Metrics::new();
+    let route = metrics.route("gpt-4-router");
+    let pair = metrics.pair("gpt-4-router", "openai-gpt4o");
+    let mut requests = 0;
+    meter.measure("metrics: a request and its attempt, 13 updates", |count| {
+        for _ in 0..count {
+            route.in_flight.inc();
+            route.started(AttemptKind::First).inc();
+            pair.in_flight.inc();
+            pair.tokens(TokenType::Input).inc_by(17);
+            pair.tokens(TokenType::Output).inc_by(128);
+            pair.in_flight.dec();
+            pair.attempts(AttemptOutcome::Success).inc();
+            pair.duration(true).observe(black_box(0.812));
+            route.requests(RequestOutcome::Success, Asked::Whole).inc();
+            route.responses(Endpoint::ChatCompletions, Code::of(black_box(200))).inc();
+            route.duration(Asked::Whole).observe(black_box(0.812));
+            route.overhead(Asked::Whole).observe(black_box(0.000_1));
+            route.in_flight.dec();
+        }
+        requests += count;
+    });
+    meter.check(
+        route.requests(RequestOutcome::Success, Asked::Whole).get() == requests,
+        "the counter of requests lost some",
+    );
+}

@@ -1,0 +1,162 @@
+//! A process beside this one: pinned to a core, read from /proc, killed whatever happens.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+/// Ticks a second in /proc/PID/stat: fixed by the kernel's interface on the architectures we build for.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Longest wait for a process to listen.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks whether it listens.
+const START_POLL: Duration = Duration::from_millis(10);
+
+/// Most of a process's last words that are repeated, in bytes.
+const LAST_WORDS: usize = 2_000;
+
+/// Core of the contestants.
+const CONTESTANT_CORE: &str = "0";
+
+/// Core of this process, which its children inherit.
+const LOAD_CORE: &str = "1";
+
+/// What puts processes where they belong.
+pub(crate) struct Pinning {
+    taskset: Option<PathBuf>,
+    /// Lets the kernel kill children even if this process is killed itself.
+    setpriv: Option<PathBuf>,
+}
+
+impl Pinning {
+    /// Finds the tools and moves this process to the load's core. Must run before other threads start.
+    pub(crate) fn find() -> Self {
+        let taskset = find_tool("taskset").filter(|taskset| {
+            let runs_there = |core| run_quietly(taskset, &["-c", core, "true"]);
+            let own = std::process::id().to_string();
+            runs_there(CONTESTANT_CORE) && runs_there(LOAD_CORE) && run_quietly(taskset, &["-c", "-p", LOAD_CORE, &own])
+        });
+        let setpriv =
+            find_tool("setpriv").filter(|setpriv| run_quietly(setpriv, &["--pdeathsig", "KILL", "--", "true"]));
+        Self { taskset, setpriv }
+    }
+
+    /// Whether contestants have a core of their own.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.taskset.is_some()
+    }
+
+    fn command(&self, program: &OsStr, core: Core) -> Command {
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(setpriv) = &self.setpriv {
+            words.extend([setpriv.into(), "--pdeathsig".into(), "KILL".into(), "--".into()]);
+        }
+        if let (Some(taskset), Core::Contestant) = (&self.taskset, core) {
+            words.extend([taskset.into(), "-c".into(), CONTESTANT_CORE.into()]);
+        }
+        words.push(program.into());
+        // Each of them becomes the next by exec: the process id stays the same.
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
+    }
+}
+
+/// Where a process runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Core {
+    /// On its own.
+    Contestant,
+    /// With this process.
+    Load,
+}
+
+/// Looks for a program as a shell would, and where servers are installed.
+pub(crate) fn find_tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")]);
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn run_quietly(program: &Path, words: &[&str]) -> bool {
+    let command = &mut Command::new(program);
+    let status = command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// A running process. Dropped, it is killed.
+pub(crate) struct Process {
+    name: &'static str,
+    child: Child,
+    errors: PathBuf,
+}
+
+impl Process {
+    /// Starts a process and waits until it takes connections. Its standard error goes to a file in `folder`.
+    ///
+    /// # Errors
+    /// Why it did not start, with its last words.
+    pub(crate) async fn start(
+        name: &'static str,
+        (pinning, core): (&Pinning, Core),
+        program: &OsStr,
+        words: &[OsString],
+        (folder, address): (&Path, SocketAddr),
+    ) -> Result<Self, String> {
+        let errors = folder.join(format!("{name}.err"));
+        let failed = |error: std::io::Error| format!("{name} could not be started: {error}");
+        let mut command = pinning.command(program, core);
+        command.args(words).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::create(&errors).map_err(failed)?);
+        let mut process = Self { name, child: command.spawn().map_err(failed)?, errors };
+        let listening = tokio::time::timeout(START_LIMIT, process.wait_until_it_listens(address)).await;
+        listening.unwrap_or_else(|_| Err(process.epitaph("does not listen")))?;
+        Ok(process)
+    }
+
+    async fn wait_until_it_listens(&mut self, address: SocketAddr) -> Result<(), String> {
+        while TcpStream::connect(address).await.is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(self.epitaph(&format!("ended with {status}")));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+        Ok(())
+    }
+
+    fn epitaph(&self, what: &str) -> String {
+        let said = std::fs::read(&self.errors).unwrap_or_default();
+        let last = &said[said.len().saturating_sub(LAST_WORDS)..];
+        format!("{} {what}\n{}", self.name, String::from_utf8_lossy(last).trim_end())
+    }
+
+    /// User and system time so far; none where /proc does not say.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // The name in brackets may hold blanks: fields are counted behind it, the state being the third.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index - 3)?.parse::<u64>().ok();
+        Some(Duration::from_millis((ticks(14)? + ticks(15)?) * (1_000 / TICKS_PER_SECOND)))
+    }
+
+    /// Resident memory in bytes; none where /proc does not say.
+    pub(crate) fn resident(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already: fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
