@@ -222,3 +222,19 @@ fn what_follows_a_stream_on_its_connection_is_its_own() {
         assert_eq!(client.ask(&Ask::chat_with("r", &limit)).words(), words_of("openai", count));
     }
 }
+
+#[test]
+fn requests_in_one_breath_are_answered_in_turn() {
+    let providers = Providers::pair();
+    let gateway = Gateway::start(providers.yaml(""));
+    // The first takes longest: its answer comes first all the same.
+    providers.rules("openai", vec![Rule::from(Fault::Latency(Delay::Fixed(200.0))).times(1)]);
+    let mut client = gateway.connect();
+    let counts = [5, 3, 9];
+    for count in counts {
+        client.send(&Ask::chat_with("r", &format!(r#","max_tokens":{count}"#)));
+    }
+    for count in counts {
+        assert_eq!(client.next().words(), words_of("openai", count));
+    }
+}

@@ -15,21 +15,24 @@ fn variables(text: &str) -> Vec<String> {
     marks.iter().flat_map(|mark| text.split(mark).skip(1).map(name)).filter(|name| !name.is_empty()).collect()
 }
 
-/// A value that fits the variable's name.
-fn value(name: &str) -> &'static str {
+/// A value that fits the variable's name, and is no other's.
+fn value(name: &str) -> String {
     match name {
-        name if name.contains("VERSION") => "2024-10-21",
+        name if name.contains("VERSION") => "2024-10-21".to_owned(),
         name if name.ends_with("ENDPOINT") || name.ends_with("BASE") || name.ends_with("URL") => {
-            "https://example.openai.azure.com/"
+            format!("https://{}.openai.azure.com/", name.to_ascii_lowercase().replace('_', "-"))
         }
-        _ => "a-dummy-value",
+        _ => format!("a-dummy-value-of-{name}"),
     }
 }
 
 /// Runs `breakwater check` on a file: it must be valid.
 fn check(file: &Path, name: &str) {
     let text = std::fs::read_to_string(file).unwrap();
-    let environment = variables(&text).into_iter().map(|name| (value(&name), name)).map(|(value, name)| (name, value));
+    let environment = variables(&text).into_iter().map(|name| {
+        let value = value(&name);
+        (name, value)
+    });
     let checked = Command::new(env!("CARGO_BIN_EXE_breakwater"))
         .args(["check", "-c"])
         .arg(file)

@@ -16,18 +16,25 @@ pub(crate) struct Ask {
     target: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// The body goes out in chunks of this size instead of under a length.
+    chunk: Option<usize>,
 }
 
 impl Ask {
     /// A request without a body.
     pub(crate) fn get(target: &str) -> Self {
-        Self { method: "GET", target: target.to_owned(), headers: Vec::new(), body: Vec::new() }
+        Self { method: "GET", target: target.to_owned(), headers: Vec::new(), body: Vec::new(), chunk: None }
     }
 
     /// A POST of these bytes as JSON.
     pub(crate) fn post(target: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::form(target, "application/json", body)
+    }
+
+    /// A POST of these bytes as something else.
+    pub(crate) fn form(target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let ask = Self { method: "POST", body: body.into(), ..Self::get(target) };
-        ask.header("content-type", "application/json")
+        ask.header("content-type", content_type)
     }
 
     /// A chat request to a route.
@@ -62,6 +69,11 @@ impl Ask {
         self
     }
 
+    /// With its body in chunks of so many bytes, and no length.
+    pub(crate) fn in_chunks(self, size: usize) -> Self {
+        Self { chunk: Some(size), ..self }
+    }
+
     /// Its body.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
@@ -72,11 +84,21 @@ impl Ask {
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if self.method != "GET" {
-            head.push_str(&format!("content-length: {}\r\n", self.body.len()));
+        let Some(size) = self.chunk else {
+            if self.method != "GET" {
+                head.push_str(&format!("content-length: {}\r\n", self.body.len()));
+            }
+            return [head.as_bytes(), b"\r\n", &self.body].concat();
+        };
+        head.push_str("transfer-encoding: chunked\r\n\r\n");
+        let mut bytes = head.into_bytes();
+        for chunk in self.body.chunks(size) {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
         }
-        head.push_str("\r\n");
-        [head.into_bytes(), self.body.clone()].concat()
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        bytes
     }
 }
 
@@ -207,6 +229,12 @@ impl Client {
         while self.read_piece().is_some() {}
         self.answer.elapsed = clock::now().since(self.started);
         self.answer.clone()
+    }
+
+    /// Reads the answer to the next of several requests that were sent in one breath.
+    pub(crate) fn next(&mut self) -> Answer {
+        self.answer = Answer::default();
+        self.finish()
     }
 
     /// What has been read so far.
