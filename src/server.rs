@@ -139,6 +139,7 @@ impl Server {
         Ok(())
     }
 
+    #[expect(clippy::cognitive_complexity, reason = "tracing's macros count as branches")]
     async fn stop(self, signals: &mut Signals) {
         let table = self.shared.current.get();
         let settings = &table.config.server;

@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 use super::arguments::Options;
 use super::serve::with_flags;
 use crate::config::watcher::{Outcome, Trigger, Watch};
-use crate::config::{Config, ProblemFormat, SystemSource};
+use crate::config::{Config, Loaded, ProblemFormat, SystemSource};
 use crate::supervisor::Supervisor;
 use crate::telemetry::labels::{Label as _, ReloadResult};
 
@@ -21,19 +21,13 @@ const WAITING: usize = 1;
 ///
 /// # Errors
 /// The system's, if it gives no thread or no signal handler.
-pub(super) fn watch(
-    supervisor: &Supervisor,
-    path: PathBuf,
-    inputs: Vec<PathBuf>,
-    options: &Options,
-) -> std::io::Result<()> {
-    let config = Arc::clone(&supervisor.current().get().config);
+pub(super) fn watch(supervisor: &Supervisor, path: PathBuf, loaded: &Loaded, options: &Options) -> std::io::Result<()> {
     let (send, outcomes) = channel(WAITING);
     let then = move |trigger, outcome| {
         // The process is ending if nobody listens.
         let _ = send.blocking_send((trigger, outcome));
     };
-    let watch = Watch::start(path, inputs, &config.reload, Box::new(SystemSource), then)?;
+    let watch = Watch::start(path, loaded, Box::new(SystemSource), then)?;
     let mut hangup = signal(SignalKind::hangup())?;
     actix_rt::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -53,6 +47,7 @@ async fn apply_all(supervisor: Supervisor, mut outcomes: Receiver<(Trigger, Outc
     }
 }
 
+#[expect(clippy::cognitive_complexity, reason = "tracing's macros count as branches")]
 async fn apply(supervisor: &Supervisor, trigger: Trigger, outcome: Outcome, options: &Options) -> ReloadResult {
     let trigger = trigger.name();
     let loaded = match outcome {

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
-use crate::config::{self, Config, Loaded, SystemSource};
+use crate::config::{self, BackendPolicy, Config, HealthCheckKind, Loaded, OnExhausted, RoutePolicy, SystemSource};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -31,8 +31,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     };
     // Before the first event, so that a person sees them above the log.
     tell(&loaded.render(options.format));
-    let config = with_flags(loaded.config, options);
-    match actix_rt::System::new().block_on(serve(config, path, loaded.inputs, options)) {
+    match actix_rt::System::new().block_on(serve(&loaded, path, options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, problem)) => fail(code, &problem),
     }
@@ -74,14 +73,9 @@ pub(super) fn with_flags(config: Arc<Config>, options: &Options) -> Arc<Config> 
 }
 
 /// Serves a configuration until a signal ends it.
-async fn serve(
-    config: Arc<Config>,
-    path: PathBuf,
-    inputs: Vec<PathBuf>,
-    options: &Options,
-) -> Result<(), (u8, String)> {
-    let (server, supervisor) = start(&config)?;
-    reload::watch(&supervisor, path, inputs, options)
+async fn serve(loaded: &Loaded, path: PathBuf, options: &Options) -> Result<(), (u8, String)> {
+    let (server, supervisor) = start(&with_flags(Arc::clone(&loaded.config), options))?;
+    reload::watch(&supervisor, path, loaded, options)
         .map_err(|error| (NO_ADDRESS, format!("the file cannot be watched: {error}")))?;
     server.run().await.map_err(|error| (NO_ADDRESS, format!("signals cannot be heard: {error}")))
 }
@@ -95,6 +89,10 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
     if config.auth.keys.is_empty() && !config.server.host.is_loopback() {
         warn!(host = %config.server.host, "no client key is configured: anyone who reaches this address can spend yours");
     }
+    let inert = inert(config);
+    if !inert.is_empty() {
+        warn!(keys = inert.join(", "), "these keys are set and do nothing in this version");
+    }
     let address = SocketAddr::from((config.server.host, config.server.port));
     let no_address = |error| (NO_ADDRESS, format!("cannot listen on {address}: {error}"));
     let listener = Server::bind(address).map_err(no_address)?;
@@ -103,6 +101,37 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
     let supervisor = Supervisor::start(config, metrics).map_err(|problem| (INVALID, problem))?;
     let server = Server::start(&supervisor, listener, log).map_err(no_address)?;
     Ok((server, supervisor))
+}
+
+/// Keys that somebody has set and that this version checks, but does not act on.
+fn inert(config: &Config) -> Vec<&'static str> {
+    let usual = (RoutePolicy::default(), BackendPolicy::default());
+    let routes = || config.routes.values().map(|route| &route.policy);
+    let backends = || config.backends.values().map(|backend| &backend.policy);
+    let keys = &config.auth.keys;
+    let waits = |word: &OnExhausted| matches!(word, OnExhausted::Queue | OnExhausted::LeastBad);
+    let set = [
+        ("auth.keys[].rpm", keys.iter().any(|key| key.requests_per_minute.is_some())),
+        ("auth.keys[].max_in_flight", keys.iter().any(|key| key.max_in_flight.is_some())),
+        ("server.cors_origins", !config.server.cors_origins.is_empty()),
+        ("defaults.default_route", config.defaults.default_route.is_some()),
+        ("defaults.list_endpoints", config.defaults.list_endpoints),
+        ("defaults.rewrite_response_model", config.defaults.rewrite_response_model),
+        ("logging.access_log_sample", config.logging.access_log_sample < 1.0),
+        ("logging.client_address", config.logging.client_address),
+        ("resilience.hedge", routes().any(|policy| policy.hedge.is_some())),
+        ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
+        ("resilience.attempts.same_backend_retries", routes().any(|policy| 0 < policy.same_backend_retries)),
+        ("resilience.on_exhausted: queue, least_bad", routes().any(|policy| policy.on_exhausted.iter().any(waits))),
+        ("resilience.retry_budget", routes().any(|policy| policy.retry_budget_ratio != usual.0.retry_budget_ratio)),
+        ("resilience.health_check", backends().any(|policy| policy.health_check.kind != HealthCheckKind::Off)),
+        ("resilience.endpoint_breaker", backends().any(|policy| policy.endpoint_breaker != usual.1.endpoint_breaker)),
+        (
+            "resilience.quota.ptu_target_utilization",
+            backends().any(|policy| policy.quota.ptu_target_utilization.is_some()),
+        ),
+    ];
+    set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }
 
 fn open_log(config: &Config, metrics: &Metrics) -> Result<Option<AccessLog>, (u8, String)> {

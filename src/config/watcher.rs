@@ -14,7 +14,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
-use super::{Loaded, Reload, Report, Source, WatchMode};
+use super::{Loaded, Report, Source, WatchMode};
 
 /// Longest time that events which do not end may put off a reload.
 const MAX_QUIET_WAIT: Duration = Duration::from_secs(2);
@@ -61,17 +61,17 @@ pub struct Watch {
 
 impl Watch {
     /// Starts to watch what `path` was loaded from. Every other content is loaded and handed to `then`, on a thread of the
-    /// watch's own, one at a time.
+    /// watch's own, one at a time; also one that was saved since `loaded` was read.
     ///
     /// # Errors
     /// The system's, if it gives no thread.
     pub fn start(
         path: PathBuf,
-        inputs: Vec<PathBuf>,
-        settings: &Reload,
+        loaded: &Loaded,
         source: Box<dyn Source + Send>,
         then: impl Fn(Trigger, Outcome) + Send + 'static,
     ) -> std::io::Result<Self> {
+        let (settings, inputs) = (&loaded.config.reload, loaded.inputs.clone());
         let (wake, woken) = sync_channel(WAKE_UPS);
         let events = if settings.enabled { watch_events(&inputs, settings.mode, &wake) } else { None };
         let interval = match (settings.enabled, &events) {
@@ -80,8 +80,12 @@ impl Watch {
             (true, None) => Some(settings.poll_interval),
         };
         let seen = fingerprint(&inputs, source.as_ref());
-        let looker = Looker { path, inputs, seen, debounce: settings.debounce, interval, source };
-        std::thread::Builder::new().name("config-watcher".to_owned()).spawn(move || looker.run(&woken, &then))?;
+        let mut looker = Looker { path, inputs, seen, debounce: settings.debounce, interval, source };
+        let first = loaded.config.hash.clone();
+        std::thread::Builder::new().name("config-watcher".to_owned()).spawn(move || {
+            looker.catch_up(&first, &then);
+            looker.run(&woken, &then);
+        })?;
         Ok(Self { wake, _events: events })
     }
 
@@ -171,7 +175,7 @@ struct Looker {
 }
 
 impl Looker {
-    fn run(mut self, woken: &Receiver<Trigger>, then: &impl Fn(Trigger, Outcome)) {
+    fn run(&mut self, woken: &Receiver<Trigger>, then: &impl Fn(Trigger, Outcome)) {
         // Without an interval only a wake-up counts; a day is as good as never and needs no second form of waiting.
         let interval = self.interval.unwrap_or(Duration::from_secs(86_400));
         loop {
@@ -182,6 +186,17 @@ impl Looker {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             self.look(trigger, woken, then);
+        }
+    }
+
+    /// What was saved between the first load and the watch is nobody's event.
+    fn catch_up(&mut self, first: &str, then: &impl Fn(Trigger, Outcome)) {
+        if self.interval.is_none() {
+            return;
+        }
+        let outcome = super::load(&self.path, self.source.as_ref());
+        if outcome.as_ref().map_or(true, |loaded| loaded.config.hash != first) {
+            then(Trigger::File, outcome);
         }
     }
 
@@ -199,6 +214,7 @@ impl Looker {
         trigger
     }
 
+    #[expect(clippy::cognitive_complexity, reason = "tracing's macros count as branches")]
     fn look(&mut self, trigger: Trigger, woken: &Receiver<Trigger>, then: &impl Fn(Trigger, Outcome)) {
         let now = fingerprint(&self.inputs, self.source.as_ref());
         if now == self.seen && trigger != Trigger::Signal {
@@ -246,6 +262,13 @@ mod tests {
         )
     }
 
+    fn with_reload(loaded: Loaded, mode: WatchMode, tick: Duration) -> Loaded {
+        let mut config = super::super::Config::clone(&loaded.config);
+        config.reload =
+            super::super::Reload { enabled: true, mode, debounce: tick, poll_interval: tick, rescan_interval: LONG };
+        Loaded { config: std::sync::Arc::new(config), ..loaded }
+    }
+
     /// Starts a watch on a fresh directory; the receiver gets the first model of each load, or the number of problems.
     fn started(name: &str, mode: WatchMode) -> (PathBuf, Watch, Receiver<Result<String, usize>>) {
         let directory = std::env::temp_dir().join(format!("breakwater-{name}-{}", std::process::id()));
@@ -255,7 +278,7 @@ mod tests {
         fs::write(&path, text("one")).unwrap();
         let loaded = super::super::load(&path, &SystemSource).unwrap();
         let tick = Duration::from_millis(20);
-        let settings = Reload { enabled: true, mode, debounce: tick, poll_interval: tick, rescan_interval: LONG };
+        let loaded = with_reload(loaded, mode, tick);
         let (send, receive) = channel();
         let then = move |_: Trigger, outcome: Outcome| {
             let shown = outcome
@@ -263,7 +286,7 @@ mod tests {
                 .map_err(|report| report.problems.len());
             send.send(shown).unwrap();
         };
-        let watch = Watch::start(path.clone(), loaded.inputs, &settings, Box::new(SystemSource), then).unwrap();
+        let watch = Watch::start(path.clone(), &loaded, Box::new(SystemSource), then).unwrap();
         (path, watch, receive)
     }
 
@@ -317,13 +340,12 @@ mod tests {
         std::os::unix::fs::symlink("..data/config.yaml", &path).unwrap();
         let loaded = super::super::load(&path, &SystemSource).unwrap();
         let tick = Duration::from_millis(20);
-        let mode = WatchMode::Auto;
-        let settings = Reload { enabled: true, mode, debounce: tick, poll_interval: tick, rescan_interval: LONG };
+        let loaded = with_reload(loaded, WatchMode::Auto, tick);
         let (send, loads) = channel();
         let then = move |_: Trigger, outcome: Outcome| {
             send.send(outcome.unwrap().config.backends.keys().next().unwrap().to_string()).unwrap();
         };
-        let _watch = Watch::start(path, loaded.inputs, &settings, Box::new(SystemSource), then).unwrap();
+        let _watch = Watch::start(path, &loaded, Box::new(SystemSource), then).unwrap();
         let next = directory.join("..data_tmp");
         std::os::unix::fs::symlink("v2", &next).unwrap();
         fs::rename(&next, &data).unwrap();

@@ -15,6 +15,7 @@ mod failover;
 mod identity;
 mod limits;
 mod metrics;
+mod reload;
 mod secrets;
 mod seed;
 mod shipped;

@@ -55,7 +55,10 @@ const PURE: [&str; 22] = [
 const PURE_FOLDERS: [&str; 3] = ["config", "proxy/sse", "provider"];
 
 /// Files in those folders that are shells: which, and what they are there for.
-const SHELLS: [(&str, &str); 1] = [("config/source.rs", "reads the disk and the environment, the one place that does")];
+const SHELLS: [(&str, &str); 2] = [
+    ("config/source.rs", "reads the disk and the environment, the one place that does"),
+    ("config/watcher.rs", "hears file events on a thread of its own"),
+];
 
 /// What a pure file does not mention.
 const IMPURE: [&str; 9] =

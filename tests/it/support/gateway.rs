@@ -79,6 +79,14 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// Starts one with a configuration that needs no environment.
+    /// Saves another configuration over the one it was started with, as an editor does: beside it, then renamed over it.
+    pub(crate) fn save(&self, yaml: &str) {
+        let beside = self.file.with_extension("new");
+        std::fs::write(&beside, yaml).unwrap();
+        std::fs::rename(&beside, &self.file).unwrap();
+    }
+
+    /// Starts with one configuration and nothing else set.
     pub(crate) fn start(yaml: impl Into<String>) -> Self {
         Setup::new(yaml).start()
     }
