@@ -3,7 +3,7 @@
 //! A [`Config`] cannot be wrong: `validate` has met every odd value and explained it. Nothing here is `Deserialize`; what the
 //! YAML says is `raw`'s business. Defaults are those of spec/config.md 9, whose numbers spec/resilience.md owns.
 //!
-//! The stages of [`load`], each a file: `text` (bytes to text) → `yaml` (nodes with places) → `load` (includes) → `raw` (keys by
+//! The stages of [`load()`], each a file: `text` (bytes to text) → `yaml` (nodes with places) → `load` (includes) → `raw` (keys by
 //! the type they want: `section`, `item`, `scalar`, `placeholder`) → `validate` (`settings`, `detect` and `endpoint`, `routes`,
 //! `check`) → `build` (with `policy`). All of them tell `context` what is wrong and go on; `problem` shows it, `redact` hides
 //! the secrets in what is shown.

@@ -1,7 +1,7 @@
 //! Whose fault it was: the error types that the whole program speaks, and the errors that end a request.
 //!
-//! [`ErrorType`] is the vocabulary of `fallback_on_error_types` and of metric labels (spec/resilience.md 2.1). [`Error`] is
-//! what a request can end with when no upstream answer is relayed; `server::error` alone turns it into HTTP.
+//! [`ErrorType`] is the vocabulary of `fallback_on_error_types` and of metric labels (spec/resilience.md 2.1). [`Fault`] is
+//! what can be wrong with a request before any backend is asked; `server::error` alone turns it into HTTP.
 
 use std::time::Duration;
 
