@@ -55,7 +55,7 @@ const HELP: &str = "\
 breakwater: one OpenAI-compatible endpoint in front of many backends
 
 usage:
-  breakwater [serve] [--config FILE] [--host ADDRESS] [--port PORT] [--workers N]
+  breakwater [serve] [--config FILE] [--host ADDRESS] [--port PORT] [--admin-port PORT] [--workers N]
   breakwater check   [--config FILE] [--strict] [--format human|short|json|github]
   breakwater demo                    the gateway and two simulated providers in one process
   breakwater simulate [OPTIONS]      fault-injecting providers; `breakwater simulate --help`
@@ -65,6 +65,7 @@ options:
                       /etc/breakwater/breakwater.yaml
       --host ADDRESS  listen here instead of server.host
       --port PORT     listen here instead of server.port (4000)
+      --admin-port PORT  the operators' listener, instead of admin.port (4001)
       --workers N     HTTP workers instead of server.workers (one per core)
   -h, --help          this text
   -V, --version       the version

@@ -33,6 +33,7 @@ pub(super) struct Options {
     pub(super) config: Option<PathBuf>,
     pub(super) host: Option<IpAddr>,
     pub(super) port: Option<u16>,
+    pub(super) admin_port: Option<u16>,
     pub(super) workers: Option<NonZeroU32>,
     pub(super) strict: bool,
     pub(super) format: ProblemFormat,
@@ -62,6 +63,7 @@ impl Arguments {
                 Short('c') | Long("config") => options.config = Some(PathBuf::from(parser.value()?)),
                 Long("host") => options.host = Some(parser.value()?.parse()?),
                 Long("port") => options.port = Some(parser.value()?.parse()?),
+                Long("admin-port") => options.admin_port = Some(parser.value()?.parse()?),
                 Long("workers") => options.workers = Some(parser.value()?.parse()?),
                 Long("strict") => options.strict = true,
                 Long("format") => {
@@ -98,10 +100,11 @@ mod tests {
 
     #[test]
     fn words_become_commands() {
-        let serve = read("--config a.yaml --host 127.0.0.1 --port 4500 --workers 1").unwrap();
+        let serve = read("--config a.yaml --host 127.0.0.1 --port 4500 --admin-port 0 --workers 1").unwrap();
         assert_eq!(serve.command, Command::Serve);
         assert_eq!(serve.options.config, Some(PathBuf::from("a.yaml")));
         assert_eq!((serve.options.port, serve.options.workers), (Some(4500), NonZeroU32::new(1)));
+        assert_eq!(serve.options.admin_port, Some(0));
         assert_eq!(read("check -c x --strict").unwrap().command, Command::Check);
         assert_eq!(read("demo").unwrap().command, Command::Demo);
         assert_eq!(read("simulate --seed 7").unwrap().command, Command::Simulate(vec!["--seed".into(), "7".into()]));
