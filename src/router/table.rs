@@ -183,7 +183,7 @@ fn candidate(
 }
 
 /// Whether a pattern with one `*` covers a name.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((prefix, suffix)) = pattern.split_once('*') else { return false };
     prefix.len() + suffix.len() <= name.len() && name.starts_with(prefix) && name.ends_with(suffix)
 }

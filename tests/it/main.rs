@@ -12,6 +12,7 @@ mod admin;
 mod bodies;
 mod cancellation;
 mod circuit;
+mod explain;
 mod failover;
 mod identity;
 mod limits;
