@@ -135,6 +135,14 @@ impl Backend {
         self.addr().do_send(Order::Do(command));
     }
 
+    /// Has the actor do what an operator wants, and waits until the cell shows it: for the admin listener, not for the request
+    /// path. False if the actor is gone and not yet replaced.
+    pub async fn carry_out(&self, command: Command) -> bool {
+        #[expect(clippy::disallowed_methods, reason = "the room's face, once per admin call")]
+        let asked = self.addr().send(Order::Do(command));
+        asked.await.is_ok()
+    }
+
     /// Makes its actor panic.
     #[cfg(test)]
     pub(crate) fn panic(&self) {

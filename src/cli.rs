@@ -1,8 +1,9 @@
-//! The commands: serve, check, simulate, demo.
+//! The commands: serve, check, explain, simulate, demo.
 
 mod arguments;
 mod check;
 mod demo;
+mod explain;
 mod reload;
 mod serve;
 
@@ -25,6 +26,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Version, .. }) => say(concat!("breakwater ", env!("CARGO_PKG_VERSION"))),
         Ok(Arguments { command: Command::Serve, options }) => serve::run(&options),
         Ok(Arguments { command: Command::Check, options }) => check::run(&options),
+        Ok(Arguments { command: Command::Explain, options }) => explain::run(&options),
         Ok(Arguments { command: Command::Demo, options }) => demo::run(&options),
         Ok(Arguments { command: Command::Simulate(words), .. }) => demo::simulate(words),
         Err(problem) => fail(USAGE, &format!("{problem}\n\nTry `breakwater --help`.")),
@@ -55,8 +57,10 @@ const HELP: &str = "\
 breakwater: one OpenAI-compatible endpoint in front of many backends
 
 usage:
-  breakwater [serve] [--config FILE] [--host ADDRESS] [--port PORT] [--workers N]
+  breakwater [serve] [--config FILE] [--host ADDRESS] [--port PORT] [--admin-port PORT] [--workers N]
   breakwater check   [--config FILE] [--strict] [--format human|short|json|github]
+  breakwater explain [--config FILE] --model NAME [--stream] [--fail BACKEND=ERROR]… [--format human|json]
+  breakwater explain --admin URL --model NAME      the same from a running gateway, as it stands now
   breakwater demo                    the gateway and two simulated providers in one process
   breakwater simulate [OPTIONS]      fault-injecting providers; `breakwater simulate --help`
 
@@ -65,8 +69,9 @@ options:
                       /etc/breakwater/breakwater.yaml
       --host ADDRESS  listen here instead of server.host
       --port PORT     listen here instead of server.port (4000)
+      --admin-port PORT  the operators' listener, instead of admin.port (4001)
       --workers N     HTTP workers instead of server.workers (one per core)
   -h, --help          this text
   -V, --version       the version
 
-exit codes: 0 ended as asked, 1 invalid configuration, 2 wrong usage or unreadable file, 3 address not to be had";
+exit codes: 0 ended as asked, 1 invalid configuration or no such route, 2 wrong usage or unreadable file, 3 address not to be had";

@@ -1,5 +1,6 @@
-//! The front door: one application per worker, the listener, graceful shutdown.
+//! The front door: one application per worker, the listener, graceful shutdown; and the operators' door beside it.
 
+pub mod admin;
 mod api;
 mod auth;
 mod error;
@@ -23,6 +24,8 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use self::admin::Admin;
+use self::admin::reloads::Levers;
 use self::worker::{Shared, Worker};
 use crate::proxy::Proxy;
 use crate::proxy::relay::ReplyBody;
@@ -52,6 +55,7 @@ pub struct Server {
     handle: ServerHandle,
     shared: Arc<Shared>,
     address: SocketAddr,
+    admin: Option<Admin>,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -121,7 +125,16 @@ impl Server {
         let ended = actix_rt::spawn(server);
         let hash = table.config.hash.as_str();
         info!(%address, workers, version = env!("CARGO_PKG_VERSION"), config = hash, "listening");
-        Ok(Self { handle, shared, address, ended })
+        Ok(Self { handle, shared, address, admin: None, ended })
+    }
+
+    /// Opens the operators' door as well. It stays open until all requests are answered. Must run on the control arbiter.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open_admin(&mut self, listener: TcpListener, levers: Levers) -> std::io::Result<()> {
+        self.admin = Some(Admin::start(listener, Arc::clone(&self.shared), levers)?);
+        Ok(())
     }
 
     /// Where it listens.
@@ -159,6 +172,9 @@ impl Server {
         match end {
             Stop::Drained => info!("drained"),
             Stop::Limit | Stop::Again => warn!(in_flight = self.shared.live(), "stopped before all was answered"),
+        }
+        if let Some(admin) = &self.admin {
+            admin.stop().await;
         }
         if let Some(log) = &self.shared.log {
             log.flush(LOG_FLUSH);

@@ -41,6 +41,14 @@ impl Supervisor {
         Ok(Self { addr: actor.start(), current, metrics })
     }
 
+    /// Whether a configuration could be put in force. Reads certificates from the disk.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start`].
+    pub fn check(config: &Config) -> Result<(), String> {
+        prepare(config).map(drop)
+    }
+
     /// The table in force.
     pub fn current(&self) -> &CurrentTable {
         &self.current

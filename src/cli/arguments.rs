@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::config::ProblemFormat;
+use crate::error::ErrorType;
 use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 
 /// What was asked for.
@@ -20,6 +21,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     Serve,
     Check,
+    Explain,
     Demo,
     /// The simulator reads its own words.
     Simulate(Vec<OsString>),
@@ -33,9 +35,24 @@ pub(super) struct Options {
     pub(super) config: Option<PathBuf>,
     pub(super) host: Option<IpAddr>,
     pub(super) port: Option<u16>,
+    pub(super) admin_port: Option<u16>,
     pub(super) workers: Option<NonZeroU32>,
     pub(super) strict: bool,
     pub(super) format: ProblemFormat,
+    pub(super) explain: Explain,
+}
+
+/// What only `explain` wants to know.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Explain {
+    /// The name that a client asks for.
+    pub(super) model: Option<String>,
+    /// Whether it asks for a stream.
+    pub(super) stream: bool,
+    /// Backends that are supposed to fail, and how.
+    pub(super) failing: Vec<(String, ErrorType)>,
+    /// A running gateway's admin listener.
+    pub(super) admin: Option<String>,
 }
 
 impl Arguments {
@@ -62,7 +79,12 @@ impl Arguments {
                 Short('c') | Long("config") => options.config = Some(PathBuf::from(parser.value()?)),
                 Long("host") => options.host = Some(parser.value()?.parse()?),
                 Long("port") => options.port = Some(parser.value()?.parse()?),
+                Long("admin-port") => options.admin_port = Some(parser.value()?.parse()?),
                 Long("workers") => options.workers = Some(parser.value()?.parse()?),
+                Long("model") => options.explain.model = Some(parser.value()?.string()?),
+                Long("stream") => options.explain.stream = true,
+                Long("fail") => options.explain.failing.push(failure(&parser.value()?.string()?)?),
+                Long("admin") => options.explain.admin = Some(parser.value()?.string()?),
                 Long("strict") => options.strict = true,
                 Long("format") => {
                     options.format = match parser.value()?.string()?.as_str() {
@@ -77,6 +99,7 @@ impl Arguments {
                     command = Some(match word.to_str() {
                         Some("serve") => Command::Serve,
                         Some("check") => Command::Check,
+                        Some("explain") => Command::Explain,
                         Some("demo") => Command::Demo,
                         Some(_) | None => return Err(format!("`{}` is no command", word.display()).into()),
                     });
@@ -84,8 +107,21 @@ impl Arguments {
                 Short(_) | Long(_) | Value(_) => return Err(argument.unexpected()),
             }
         }
-        Ok(Self { command: command.unwrap_or(Command::Serve), options })
+        let command = command.unwrap_or(Command::Serve);
+        if options.explain != Explain::default() && !matches!(command, Command::Explain | Command::Help) {
+            return Err("--model, --stream, --fail and --admin belong to `breakwater explain`".into());
+        }
+        Ok(Self { command, options })
     }
+}
+
+/// Reads `BACKEND=ERROR`.
+fn failure(text: &str) -> Result<(String, ErrorType), String> {
+    let read =
+        text.rsplit_once('=').and_then(|(backend, error)| Some((backend.to_owned(), ErrorType::from_name(error)?)));
+    let known = || ErrorType::ALL.map(ErrorType::name).join(", ");
+    read.filter(|(backend, _)| !backend.is_empty())
+        .ok_or_else(|| format!("--fail is BACKEND=ERROR, not `{text}`; errors are {}", known()))
 }
 
 #[cfg(test)]
@@ -98,11 +134,15 @@ mod tests {
 
     #[test]
     fn words_become_commands() {
-        let serve = read("--config a.yaml --host 127.0.0.1 --port 4500 --workers 1").unwrap();
+        let serve = read("--config a.yaml --host 127.0.0.1 --port 4500 --admin-port 0 --workers 1").unwrap();
         assert_eq!(serve.command, Command::Serve);
         assert_eq!(serve.options.config, Some(PathBuf::from("a.yaml")));
         assert_eq!((serve.options.port, serve.options.workers), (Some(4500), NonZeroU32::new(1)));
+        assert_eq!(serve.options.admin_port, Some(0));
         assert_eq!(read("check -c x --strict").unwrap().command, Command::Check);
+        let explain = read("explain -c x --model m --stream --fail a=b=timeout_error").unwrap();
+        assert_eq!(explain.command, Command::Explain);
+        assert_eq!(explain.options.explain.failing, [("a=b".to_owned(), ErrorType::Timeout)]);
         assert_eq!(read("demo").unwrap().command, Command::Demo);
         assert_eq!(read("simulate --seed 7").unwrap().command, Command::Simulate(vec!["--seed".into(), "7".into()]));
         assert_eq!(read("--help").unwrap().command, Command::Help);
@@ -110,7 +150,10 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_said() {
-        for words in ["sreve", "--port 99999", "--workers 0", "--prot 1", "check --format xml", "serve demo"] {
+        let of_explain =
+            ["explain --fail a", "explain --fail a=timeout", "explain --fail =timeout_error", "check --model m"];
+        let others = ["sreve", "--port 99999", "--workers 0", "--prot 1", "check --format xml", "serve demo"];
+        for words in others.into_iter().chain(of_explain) {
             assert!(read(words).is_err(), "{words}");
         }
     }

@@ -34,6 +34,7 @@ async fn play(config: Arc<Config>) -> Result<(), (u8, String)> {
     let simulator = simulator::start(simulated).await.map_err(|error| {
         (NO_ADDRESS, format!("the simulated providers cannot listen on ports 4100 to 4102: {error}"))
     })?;
+    serve::begin_events(&config)?;
     let (server, _) = serve::start(&config)?;
     let _ = say(&guide(server.address().port(), &simulator));
     let ended = server.run().await;

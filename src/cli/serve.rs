@@ -1,6 +1,6 @@
 //! `breakwater serve`: load, say what is suspicious, serve until told to stop.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use tracing::warn;
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
-use crate::config::{self, BackendPolicy, Config, HealthCheckKind, Loaded, OnExhausted, RoutePolicy, SystemSource};
+use crate::config::{
+    self, Admin, BackendPolicy, Config, HealthCheckKind, Loaded, OnExhausted, RoutePolicy, SystemSource,
+};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -62,27 +64,62 @@ pub(super) fn load(path: &Path, options: &Options) -> Result<Loaded, ExitCode> {
 
 /// Command-line flags stay in force over what the file says.
 pub(super) fn with_flags(config: Arc<Config>, options: &Options) -> Arc<Config> {
-    if options.host.is_none() && options.port.is_none() && options.workers.is_none() {
+    let flags = (options.host, options.port, options.admin_port, options.workers);
+    if flags == (None, None, None, None) {
         return config;
     }
     let mut changed = Config::clone(&config);
     changed.server.host = options.host.unwrap_or(changed.server.host);
     changed.server.port = options.port.unwrap_or(changed.server.port);
+    if let Some(port) = options.admin_port {
+        (changed.admin.port, changed.admin.explicit) = (port, true);
+    }
     changed.server.workers = options.workers.or(changed.server.workers);
     Arc::new(changed)
 }
 
 /// Serves a configuration until a signal ends it.
 async fn serve(loaded: &Loaded, path: PathBuf, options: &Options) -> Result<(), (u8, String)> {
-    let (server, supervisor) = start(&with_flags(Arc::clone(&loaded.config), options))?;
-    reload::watch(&supervisor, path, loaded, options)
+    let config = with_flags(Arc::clone(&loaded.config), options);
+    begin_events(&config)?;
+    let admin = bind_admin(&config.admin)?;
+    let (mut server, supervisor) = start(&config)?;
+    let levers = reload::watch(&supervisor, path, loaded, options)
         .map_err(|error| (NO_ADDRESS, format!("the file cannot be watched: {error}")))?;
+    if let Some(listener) = admin {
+        let opened = server.open_admin(listener, levers);
+        opened.map_err(|error| (NO_ADDRESS, format!("the admin listener cannot serve: {error}")))?;
+    }
     server.run().await.map_err(|error| (NO_ADDRESS, format!("signals cannot be heard: {error}")))
 }
 
-/// Starts everything. Must run on the control arbiter.
+/// Begins to write events.
+pub(super) fn begin_events(config: &Config) -> Result<(), (u8, String)> {
+    events::start(&config.logging).map_err(|problem| (INVALID, problem))
+}
+
+/// Takes the operators' address before anything is started; none where the file wants none, or where the usual address is
+/// taken and nobody asked for it: a second gateway on one machine must start.
+fn bind_admin(admin: &Admin) -> Result<Option<TcpListener>, (u8, String)> {
+    if !admin.enabled {
+        return Ok(None);
+    }
+    if admin.token.is_none() && !admin.host.is_loopback() {
+        return Err((INVALID, "BW702: the admin listener would be open to the network: set `admin.token`".to_owned()));
+    }
+    let address = SocketAddr::from((admin.host, admin.port));
+    match Server::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if admin.explicit => Err((NO_ADDRESS, format!("cannot listen on {address} for operators: {error}"))),
+        Err(error) => {
+            warn!(%address, %error, "no admin listener: its address is taken");
+            Ok(None)
+        }
+    }
+}
+
+/// Starts everything but the operators' door. Must run on the control arbiter.
 pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, String)> {
-    events::start(&config.logging).map_err(|problem| (INVALID, problem))?;
     if config.server.tls.is_some() {
         return Err((INVALID, "server.tls: this version does not serve TLS yet; put a TLS proxy in front".to_owned()));
     }

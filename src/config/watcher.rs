@@ -37,6 +37,8 @@ pub enum Trigger {
     Poll,
     /// SIGHUP.
     Signal,
+    /// An operator's call, who waits for the outcome.
+    Admin,
 }
 
 impl Trigger {
@@ -46,6 +48,15 @@ impl Trigger {
             Self::File => "file event",
             Self::Poll => "polling",
             Self::Signal => "SIGHUP",
+            Self::Admin => "admin call",
+        }
+    }
+
+    /// Whether somebody asked for a load, so that one happens whatever the contents are.
+    const fn is_asked(self) -> bool {
+        match self {
+            Self::File | Self::Poll => false,
+            Self::Signal | Self::Admin => true,
         }
     }
 }
@@ -89,10 +100,10 @@ impl Watch {
         Ok(Self { wake, _events: events })
     }
 
-    /// Loads again whatever the contents are, as SIGHUP asks.
-    pub fn reload(&self) {
+    /// Loads again whatever the contents are, as SIGHUP and operators ask.
+    pub fn reload(&self, trigger: Trigger) {
         // A full channel means that a reload is due anyway.
-        let _ = self.wake.try_send(Trigger::Signal);
+        let _ = self.wake.try_send(trigger);
     }
 }
 
@@ -205,8 +216,10 @@ impl Looker {
         let mut waited = Duration::ZERO;
         while waited < MAX_QUIET_WAIT {
             match woken.recv_timeout(self.debounce) {
-                Ok(Trigger::Signal) => trigger = Trigger::Signal,
-                Ok(Trigger::File | Trigger::Poll) => {}
+                // Who waits for the outcome must hear of it.
+                Ok(Trigger::Admin) => trigger = Trigger::Admin,
+                Ok(Trigger::Signal) if !trigger.is_asked() => trigger = Trigger::Signal,
+                Ok(Trigger::Signal | Trigger::File | Trigger::Poll) => {}
                 Err(_) => break,
             }
             waited += self.debounce;
@@ -217,7 +230,7 @@ impl Looker {
     #[expect(clippy::cognitive_complexity, reason = "tracing's macros count as branches")]
     fn look(&mut self, trigger: Trigger, woken: &Receiver<Trigger>, then: &impl Fn(Trigger, Outcome)) {
         let now = fingerprint(&self.inputs, self.source.as_ref());
-        if now == self.seen && trigger != Trigger::Signal {
+        if now == self.seen && !trigger.is_asked() {
             debug!("config unchanged");
             return;
         }
@@ -322,7 +335,7 @@ mod tests {
     #[test]
     fn a_signal_loads_the_same_content_again() {
         let (path, watch, loads) = started("signal", WatchMode::Auto);
-        watch.reload();
+        watch.reload(Trigger::Signal);
         assert_eq!(loads.recv_timeout(LONG).unwrap(), Ok("one".to_owned()));
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }

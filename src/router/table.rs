@@ -134,6 +134,13 @@ impl Table {
         self.routes.values()
     }
 
+    /// Every route in the configuration's order, wildcards last.
+    pub fn entries(&self) -> Vec<&Arc<RouteEntry>> {
+        let mut entries: Vec<_> = self.routes.values().chain(&self.wildcards).collect();
+        entries.sort_by_key(|entry| entry.index);
+        entries
+    }
+
     /// Every backend that a route uses, once.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let all = self.routes.values().chain(&self.wildcards).flat_map(|route| route.candidates());
@@ -176,7 +183,7 @@ fn candidate(
 }
 
 /// Whether a pattern with one `*` covers a name.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((prefix, suffix)) = pattern.split_once('*') else { return false };
     prefix.len() + suffix.len() <= name.len() && name.starts_with(prefix) && name.ends_with(suffix)
 }

@@ -103,7 +103,7 @@ fn overloaded() -> Reply {
 }
 
 /// Reads a body of at most `most` bytes. One that came in one piece is not copied.
-async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: usize) -> Result<Bytes, Fault> {
+pub(super) async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: usize) -> Result<Bytes, Fault> {
     let declared = forward::content_length(headers);
     if declared.is_some_and(|length| most < length) {
         return Err(Fault::TooLarge(most));

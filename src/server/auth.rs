@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::key_limits::{KeyLimit, KeyLimits};
-use crate::config::{ClientKey, Config};
+use crate::config::{ApiKey, ClientKey, Config};
 use crate::error::Fault;
 
 /// Headers that may carry a key after `authorization`, in this order.
@@ -66,12 +66,23 @@ impl Keys {
     /// The first key that is not empty.
     fn brought<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let bearer = value(&AUTHORIZATION).and_then(|text| {
-            let (scheme, key) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        std::iter::once(bearer).chain(self.headers.iter().map(value)).flatten().find(|key| !key.is_empty())
+        std::iter::once(bearer(headers)).chain(self.headers.iter().map(value)).flatten().find(|key| !key.is_empty())
     }
+}
+
+/// Checks the operators' token, which stands in `Authorization: Bearer` and nowhere else.
+///
+/// # Errors
+/// [`Fault::MissingKey`] or [`Fault::InvalidKey`].
+pub(super) fn check_token(token: &ApiKey, headers: &HeaderMap) -> Result<(), Fault> {
+    let brought = bearer(headers).filter(|brought| !brought.is_empty()).ok_or(Fault::MissingKey)?;
+    let is_equal = bool::from(digest(token.expose()).ct_eq(&digest(brought)));
+    if is_equal { Ok(()) } else { Err(Fault::InvalidKey) }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 fn digest(key: &str) -> [u8; 32] {

@@ -113,7 +113,8 @@ impl ErrorAnswer {
         answer
     }
 
-    fn new(status: u16, kind: &'static str, code: &'static str, param: Option<&str>, message: &str) -> Self {
+    /// An error answer of these words; `param` is the field that was wrong.
+    pub(super) fn new(status: u16, kind: &'static str, code: &'static str, param: Option<&str>, message: &str) -> Self {
         let error = serde_json::json!({"message": message, "type": kind, "param": param, "code": code});
         let body = Bytes::from(serde_json::json!({"error": error}).to_string());
         let mut headers = HeaderMap::new();

@@ -81,6 +81,11 @@ impl Shared {
         }
     }
 
+    /// Workers that have started.
+    pub(super) fn workers(&self) -> usize {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Requests under way on all workers.
     pub(super) fn live(&self) -> u32 {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);

@@ -338,7 +338,7 @@ impl Clockface {
 }
 
 /// RFC 3339 in UTC with milliseconds.
-pub(super) fn write_time(out: &mut Vec<u8>, at: Duration) {
+pub fn write_time(out: &mut Vec<u8>, at: Duration) {
     let (days, second) = ((at.as_secs() / 86_400) as i64, at.as_secs() % 86_400);
     // Days to civil date, by the 400-year cycle counted from 0000-03-01.
     let shifted = days + 719_468;

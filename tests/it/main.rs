@@ -8,9 +8,11 @@
     reason = "a test that cannot go on says so by a panic, also in its helpers"
 )]
 
+mod admin;
 mod bodies;
 mod cancellation;
 mod circuit;
+mod explain;
 mod failover;
 mod identity;
 mod limits;

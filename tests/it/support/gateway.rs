@@ -21,12 +21,14 @@ pub(crate) struct Setup {
     yaml: String,
     environment: Vec<(String, String)>,
     workers: u32,
+    /// The operators' listener on a free port, or wherever the configuration has it.
+    free_admin_port: bool,
 }
 
 impl Setup {
     /// This configuration, no environment, two workers.
     pub(crate) fn new(yaml: impl Into<String>) -> Self {
-        Self { yaml: yaml.into(), environment: Vec::new(), workers: 2 }
+        Self { yaml: yaml.into(), environment: Vec::new(), workers: 2, free_admin_port: true }
     }
 
     /// One more variable.
@@ -40,17 +42,32 @@ impl Setup {
         Self { workers, ..self }
     }
 
-    /// Starts it.
+    /// With the operators' listener where the configuration has it.
+    pub(crate) fn admin_as_configured(self) -> Self {
+        Self { free_admin_port: false, ..self }
+    }
+
+    /// Starts it and waits until it serves.
     pub(crate) fn start(self) -> Gateway {
+        let mut gateway = self.launch();
+        let listening = gateway.wait_event("listening");
+        gateway.address = listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        gateway
+    }
+
+    /// Starts it and waits for nothing: it may end by itself.
+    pub(crate) fn launch(self) -> Gateway {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("gateway-{}-{number}.yaml", std::process::id());
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::write(&file, &self.yaml).unwrap();
+        let admin: &[&str] = if self.free_admin_port { &["--admin-port", "0"] } else { &[] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_breakwater"))
             .arg("--config")
             .arg(&file)
             .args(["--host", "127.0.0.1", "--port", "0", "--workers", &self.workers.to_string()])
+            .args(admin)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -60,10 +77,7 @@ impl Setup {
             .unwrap();
         let out = Lines::collect(child.stdout.take().expect("piped"));
         let err = Lines::collect(child.stderr.take().expect("piped"));
-        let mut gateway = Gateway { child, address: ([127, 0, 0, 1], 0).into(), out, err, file, ended: None };
-        let listening = gateway.wait_event("listening");
-        gateway.address = listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        gateway
+        Gateway { child, address: ([127, 0, 0, 1], 0).into(), out, err, file, ended: None }
     }
 }
 
@@ -78,7 +92,6 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one with a configuration that needs no environment.
     /// Saves another configuration over the one it was started with, as an editor does: beside it, then renamed over it.
     pub(crate) fn save(&self, yaml: &str) {
         let beside = self.file.with_extension("new");
@@ -94,6 +107,17 @@ impl Gateway {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for operators.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        let listening = self.wait_event("admin listening");
+        listening["address"].as_str().and_then(|text| text.parse().ok()).expect("an address")
+    }
+
+    /// One request to the operators' listener.
+    pub(crate) fn operate(&self, ask: &Ask) -> Answer {
+        Client::connect(self.admin_address()).unwrap().ask(ask)
     }
 
     /// A connection to it.

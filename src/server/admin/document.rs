@@ -1,0 +1,304 @@
+//! The status document (spec/observability.md 6), built from cells and counters: no actor is asked, so that it may be polled
+//! every second. What is not kept yet is null. Names and hosts, never a key, a path or anything of a client.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::reloads::Reloads;
+use crate::backend::circuit_breaker::StateName;
+use crate::backend::outcome::Block;
+use crate::backend::status::Override;
+use crate::backend::{Admission, Backend, Reason, Rejection};
+use crate::clock::{self, Instant};
+use crate::config::{HealthCheckKind, Origin, WatchMode};
+use crate::router::{Candidate, RouteEntry, Table};
+use crate::server::worker::Shared;
+use crate::telemetry::access_log::write_time;
+use crate::telemetry::labels::{AttemptOutcome, Label as _, ReloadResult};
+
+/// The shape's number: fields are only added to it.
+const SCHEMA: u32 = 1;
+
+/// Weights are kept in millionths.
+const WEIGHT_UNIT: f64 = 1_000_000.0;
+
+/// Whole of a ratio kept in 1/10 000.
+const WHOLE: f64 = 10_000.0;
+
+/// One moment on both clocks.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    now: Instant,
+    unix: Duration,
+}
+
+impl Moment {
+    /// This one.
+    pub(super) fn now() -> Self {
+        Self { now: clock::now(), unix: clock::unix_now() }
+    }
+
+    /// A later point as a date.
+    fn date(self, at: Instant) -> String {
+        time(self.unix.saturating_add(at.since(self.now)))
+    }
+}
+
+/// What the document is made from.
+pub(super) struct Facts<'a> {
+    pub(super) table: &'a Table,
+    pub(super) shared: &'a Shared,
+    pub(super) reloads: &'a Reloads,
+    pub(super) moment: Moment,
+}
+
+/// RFC 3339 of a time since the epoch.
+pub(super) fn time(since_epoch: Duration) -> String {
+    let mut text = Vec::with_capacity(24);
+    write_time(&mut text, since_epoch);
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// The whole document.
+pub(super) fn whole(facts: &Facts<'_>) -> Value {
+    let Facts { table, shared, moment, .. } = facts;
+    let config = &table.config;
+    let totals = Totals::of(table);
+    let known: HashMap<&str, _> = table.backends().map(|backend| (backend.id().as_str(), backend)).collect();
+    let in_order = config.backends.keys().filter_map(|id| known.get(id.as_str()));
+    let shown = in_order.map(|known| backend(known, totals.get(known), shared, moment));
+    let reports = facts.reloads.recent();
+    json!({
+        "schema": SCHEMA,
+        "now": time(moment.unix),
+        "revision": null,
+        "gateway": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": if shared.is_draining() { "draining" } else { "ready" },
+            "started_at": time(Duration::from_secs(shared.started_at)),
+            "workers": shared.workers(),
+            "requests_in_flight": shared.live(),
+            "streams_in_flight": null,
+        },
+        "config": configuration(facts),
+        "routes": table.entries().into_iter().map(|entry| route(entry, moment)).collect::<Vec<_>>(),
+        "backends": shown.collect::<Vec<_>>(),
+        "reloads": reports.iter().map(|report| report.shown()).collect::<Vec<_>>(),
+        "events": null,
+    })
+}
+
+fn configuration(facts: &Facts<'_>) -> Value {
+    let reports = facts.reloads.recent();
+    let applied = reports.iter().find(|report| report.result == ReloadResult::Applied);
+    let is_rejected = reports.first().is_some_and(|last| last.is_rejected());
+    let started = Duration::from_secs(facts.shared.started_at);
+    let reload = &facts.table.config.reload;
+    let watch = match (reload.enabled, reload.mode) {
+        (false, _) => "off",
+        (true, WatchMode::Auto) => "auto",
+        (true, WatchMode::Notify) => "notify",
+        (true, WatchMode::Poll) => "poll",
+    };
+    json!({
+        "hash": facts.table.config.hash,
+        "loaded_at": time(applied.map_or(started, |report| report.at)),
+        "on_disk": if is_rejected { "rejected" } else { "in_force" },
+        "restart_required": applied.map(|report| report.restart.clone()).unwrap_or_default(),
+        "watch": watch,
+    })
+}
+
+fn route(entry: &RouteEntry, moment: &Moment) -> Value {
+    let config = &entry.config;
+    let origin = match config.origin {
+        Origin::Router => "router",
+        Origin::Group => "group",
+        Origin::Alias => "alias",
+        Origin::Implicit => "implicit",
+        Origin::BackendId => "backend_id",
+        Origin::Wildcard => "wildcard",
+    };
+    let tiers = config.tiers.iter().zip(&entry.tiers).map(|(tier, candidates)| {
+        let total: u64 = candidates.iter().map(|candidate| candidate.weight).sum();
+        let members = candidates.iter().map(|candidate| member(candidate, total, moment));
+        json!({"priority": tier.priority, "backends": members.collect::<Vec<_>>()})
+    });
+    json!({
+        "name": config.name.as_str(),
+        "origin": origin,
+        "strategy": config.strategy.name(),
+        "in_flight": null,
+        "queue": null,
+        "selectable_backends": entry.candidates().filter(|candidate| is_selectable(candidate, moment)).count(),
+        "next": next(entry, moment),
+        "fallbacks": config.fallbacks.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+        "retry_budget_left": null,
+        "tiers": tiers.collect::<Vec<_>>(),
+    })
+}
+
+/// Where a fresh request would go; null where several are equal, since every worker takes turns of its own.
+fn next<'a>(entry: &'a RouteEntry, moment: &Moment) -> Option<&'a str> {
+    let usable = |tier: &'a Vec<Candidate>| -> Vec<&'a Candidate> {
+        tier.iter().filter(|candidate| is_selectable(candidate, moment)).collect()
+    };
+    let tier = entry.tiers.iter().map(usable).find(|tier| !tier.is_empty())?;
+    match tier.as_slice() {
+        [only] => Some(only.backend.id().as_str()),
+        _ => None,
+    }
+}
+
+fn is_selectable(candidate: &Candidate, moment: &Moment) -> bool {
+    let admission = candidate.backend.status().read(moment.now).admission;
+    0 < candidate.weight && !matches!(admission, Admission::Denied(_))
+}
+
+fn member(candidate: &Candidate, total: u64, moment: &Moment) -> Value {
+    let standing = candidate.backend.status().read(moment.now);
+    let weight = candidate.weight as f64 / WEIGHT_UNIT;
+    let mut reasons = why_not(&candidate.backend, moment.now);
+    if candidate.weight == 0 && !reasons.iter().any(|no| no.reason == Reason::Draining) {
+        reasons.insert(0, Rejection::endless(Reason::Draining));
+    }
+    json!({
+        "backend": candidate.backend.id().as_str(),
+        "weight": weight,
+        "effective_weight": weight * f64::from(standing.slow_start) / WHOLE,
+        "share": if total == 0 { 0.0 } else { candidate.weight as f64 / total as f64 },
+        "selectable": is_selectable(candidate, moment),
+        "why_not": reasons.iter().map(|no| rejection(no, moment)).collect::<Vec<_>>(),
+    })
+}
+
+/// Every gate that is closed; first the one that a rejected request is told. Limits per minute are charged, not read, and do
+/// not stand here.
+fn why_not(backend: &Backend, now: Instant) -> Vec<Rejection> {
+    let status = backend.status();
+    let Admission::Denied(first) = status.read(now).admission else { return Vec::new() };
+    let blocks = Block::ALL.into_iter().map(|block| (Reason::Blocked(block), status.blocked_until(block)));
+    let blocks =
+        blocks.filter(|(_, until)| now < *until).map(|(reason, until)| Rejection::lasting(reason, until.since(now)));
+    let circuit = status.circuit();
+    let by_circuit = match circuit.hand {
+        Override::ForceOpen => Some(Rejection::endless(Reason::ForcedOpen)),
+        Override::Auto if circuit.state == StateName::Open && now < status.open_until() => {
+            Some(Rejection::lasting(Reason::CircuitOpen, status.open_until().since(now)))
+        }
+        Override::Auto | Override::ForceClosed | Override::Disabled => None,
+    };
+    let rest = by_circuit.into_iter().chain(blocks).filter(|no| no.reason != first.reason);
+    std::iter::once(first).chain(rest).collect()
+}
+
+fn rejection(no: &Rejection, moment: &Moment) -> Value {
+    json!({
+        "reason": no.reason.name(),
+        "until": no.remaining.map(|remaining| moment.date(moment.now.plus(remaining))),
+        "remaining_ms": no.remaining.map(|remaining| remaining.as_millis() as u64),
+    })
+}
+
+/// One backend. `total` is what it has been asked so far, where that was summed up.
+pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, moment: &Moment) -> Value {
+    let (config, status) = (backend.config(), backend.status());
+    let policy = &config.policy;
+    let id = backend.id().as_str();
+    let denied = why_not(backend, moment.now);
+    json!({
+        "name": id,
+        "provider": config.provider.name(),
+        "upstream_model": config.upstream_model,
+        "host": config.base_url.host,
+        "drained": config.drained || status.is_draining(),
+        "in_flight": status.in_flight(),
+        "selectable": denied.is_empty(),
+        "why_not": denied.iter().map(|no| rejection(no, moment)).collect::<Vec<_>>(),
+        "limits": {
+            "rpm": policy.requests_per_minute, "tpm": policy.tokens_per_minute, "max_in_flight": policy.max_in_flight,
+        },
+        "circuit": circuit(backend, moment),
+        "endpoint": {"host": config.base_url.endpoint(), "state": null},
+        "blocks": blocks(backend, moment),
+        "provider_quota": null,
+        "health": {
+            "check": match policy.health_check.kind {
+                HealthCheckKind::Off => "off",
+                HealthCheckKind::Connect => "connect",
+                HealthCheckKind::Models => "models",
+                HealthCheckKind::Completion => "completion",
+            },
+            "healthy": status.is_healthy(), "last_at": null, "failures": null,
+        },
+        "latency": null,
+        "totals": {
+            "attempts": total.map(|total| total.attempts),
+            "success": total.map(|total| total.success),
+            "late": shared.metrics.late_results.child(&[id]).get(),
+        },
+        "actor": {"alive": backend.is_alive(), "restarts": null, "mailbox": null},
+        "last_errors": null,
+    })
+}
+
+fn circuit(backend: &Backend, moment: &Moment) -> Value {
+    let status = backend.status();
+    let circuit = status.circuit();
+    let is_timed =
+        circuit.hand == Override::Auto && circuit.state == StateName::Open && moment.now < status.open_until();
+    json!({
+        "state": status.state(moment.now).name(),
+        "override": (circuit.hand != Override::Auto).then(|| circuit.hand.name()),
+        "since": null,
+        "until": is_timed.then(|| moment.date(status.open_until())),
+        "level": null,
+        "generation": circuit.generation,
+        "tripped_by": null,
+        "window": null,
+        "probes": {
+            "in_flight": circuit.probes,
+            "ok": circuit.ok,
+            "needed": backend.config().policy.circuit_breaker.half_open_calls,
+        },
+    })
+}
+
+fn blocks(backend: &Backend, moment: &Moment) -> Vec<Value> {
+    let set = Block::ALL.into_iter().map(|block| (block, backend.status().blocked_until(block)));
+    set.filter(|(_, until)| moment.now < *until)
+        .map(|(block, until)| {
+            json!({"block": block.name(), "scope": null, "until": moment.date(until),
+                "remaining_ms": until.since(moment.now).as_millis() as u64, "source": null})
+        })
+        .collect()
+}
+
+/// What a backend has been asked so far.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Total {
+    attempts: u64,
+    success: u64,
+}
+
+/// The totals of all backends over the routes that now use them.
+struct Totals(HashMap<String, Total>);
+
+impl Totals {
+    fn of(table: &Table) -> Self {
+        let mut totals: HashMap<String, Total> = HashMap::new();
+        for candidate in table.entries().into_iter().flat_map(|entry| entry.candidates()) {
+            let total = totals.entry(candidate.backend.id().as_str().to_owned()).or_default();
+            total.attempts +=
+                AttemptOutcome::ALL.iter().map(|outcome| candidate.handles.attempts(*outcome).get()).sum::<u64>();
+            total.success += candidate.handles.attempts(AttemptOutcome::Success).get();
+        }
+        Self(totals)
+    }
+
+    fn get(&self, backend: &Backend) -> Option<Total> {
+        self.0.get(backend.id().as_str()).copied()
+    }
+}

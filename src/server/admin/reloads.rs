@@ -1,0 +1,203 @@
+//! What reloads have brought, and the levers that start one.
+//!
+//! The file and its watch are the command line's; the front door gets these two functions at birth and keeps the reports.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+use super::document::time;
+use crate::config::Problem;
+use crate::config::watcher::Trigger;
+use crate::telemetry::labels::{Label as _, ReloadResult};
+
+/// Reports that are kept (spec/observability.md 6).
+const KEPT: usize = 20;
+
+/// Most problems that a report shows: a file with more is wrong as a whole.
+const MAX_PROBLEMS: usize = 100;
+
+/// Longest wait for the report of a reload: a load takes milliseconds, a half-written file a second look.
+const REPORT_WAIT: Duration = Duration::from_secs(10);
+
+/// What one reload brought, or what one would bring.
+#[derive(Clone, Debug)]
+pub struct ReloadReport {
+    /// When it ended, since the epoch.
+    pub at: Duration,
+    /// What came of it.
+    pub result: ReloadResult,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// Whether it was a rehearsal: then nothing has changed.
+    pub dry_run: bool,
+    /// Hash of the configuration before.
+    pub from: String,
+    /// Hash of the one that was loaded; none if it cannot be used.
+    pub to: Option<String>,
+    /// How long it took to apply.
+    pub took: Duration,
+    /// What comes, goes and changes.
+    pub changes: Vec<String>,
+    /// Keys whose values in the file wait for a restart.
+    pub restart: Vec<&'static str>,
+    /// Everything to say about the file, without secrets.
+    pub problems: Vec<Problem>,
+    /// Why a file without an error could not be applied; without secrets.
+    pub refused: Option<String>,
+}
+
+impl ReloadReport {
+    /// Whether the file cannot be used.
+    pub fn is_rejected(&self) -> bool {
+        self.result == ReloadResult::Rejected
+    }
+
+    /// The report as operators read it.
+    pub(super) fn shown(&self) -> Value {
+        let problems = self.problems.iter().take(MAX_PROBLEMS).map(|problem| {
+            json!({
+                "code": problem.code, "severity": problem.severity.name(), "file": problem.file, "path": problem.path,
+                "line": problem.line, "message": problem.message, "help": problem.help,
+            })
+        });
+        json!({
+            "at": time(self.at),
+            "result": self.result.name(),
+            "trigger": self.trigger.name(),
+            "dry_run": self.dry_run,
+            "from": self.from,
+            "to": self.to,
+            "took_ms": self.took.as_millis() as u64,
+            "changes": self.changes,
+            "restart_required": self.restart,
+            "problems": problems.collect::<Vec<_>>(),
+            "refused": self.refused,
+        })
+    }
+}
+
+/// The last reports.
+pub struct Reloads {
+    recent: Mutex<VecDeque<Arc<ReloadReport>>>,
+    told: broadcast::Sender<Arc<ReloadReport>>,
+}
+
+impl Default for Reloads {
+    fn default() -> Self {
+        Self { recent: Mutex::default(), told: broadcast::channel(KEPT).0 }
+    }
+}
+
+impl Reloads {
+    /// Keeps a report and tells whoever waits for it.
+    pub fn push(&self, report: ReloadReport) {
+        let report = Arc::new(report);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.truncate(KEPT - 1);
+        recent.push_front(Arc::clone(&report));
+        // Nobody has to be waiting.
+        let _ = self.told.send(report);
+    }
+
+    /// All that are kept, newest first.
+    pub(super) fn recent(&self) -> Vec<Arc<ReloadReport>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+/// Starts a reload; its report goes to [`Reloads`].
+pub type Trip = Box<dyn Fn() + Send + Sync>;
+
+/// Loads the file and says what it would bring. Reads the disk: not for a worker's thread.
+pub type Rehearse = Arc<dyn Fn() -> ReloadReport + Send + Sync>;
+
+/// What operators can do about the file.
+pub struct Levers {
+    /// Where reports are found.
+    pub reloads: Arc<Reloads>,
+    trip: Trip,
+    rehearse: Rehearse,
+    /// One call at a time, so that each hears of a load that began after it.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Levers {
+    /// The levers of a watched file.
+    pub fn new(reloads: Arc<Reloads>, trip: Trip, rehearse: Rehearse) -> Self {
+        Self { reloads, trip, rehearse, turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Loads the file again and waits for what comes of it; none if that takes too long, as when the file is gone.
+    pub(super) async fn reload(&self) -> Option<Arc<ReloadReport>> {
+        let _turn = self.turn.lock().await;
+        let mut told = self.reloads.told.subscribe();
+        (self.trip)();
+        let ours = async {
+            loop {
+                match told.recv().await {
+                    Ok(report) if report.trigger == Trigger::Admin => return Some(report),
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(REPORT_WAIT, ours).await.ok().flatten()
+    }
+
+    /// Says what the file as it now stands would bring.
+    pub(super) async fn check(&self) -> Option<Arc<ReloadReport>> {
+        let rehearse = Arc::clone(&self.rehearse);
+        actix_web::web::block(move || rehearse()).await.ok().map(Arc::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(trigger: Trigger, from: &str) -> ReloadReport {
+        ReloadReport {
+            at: Duration::ZERO,
+            result: ReloadResult::Applied,
+            trigger,
+            dry_run: false,
+            from: from.to_owned(),
+            to: None,
+            took: Duration::ZERO,
+            changes: Vec::new(),
+            restart: Vec::new(),
+            problems: Vec::new(),
+            refused: None,
+        }
+    }
+
+    #[test]
+    fn the_newest_are_kept() {
+        let reloads = Reloads::default();
+        for number in 0..KEPT + 5 {
+            reloads.push(report(Trigger::File, &number.to_string()));
+        }
+        let kept: Vec<String> = reloads.recent().iter().map(|report| report.from.clone()).collect();
+        assert_eq!((kept.len(), kept[0].as_str(), kept[KEPT - 1].as_str()), (KEPT, "24", "5"));
+    }
+
+    #[actix::test]
+    async fn a_caller_hears_of_its_own_reload_and_not_of_another() {
+        let reloads = Arc::new(Reloads::default());
+        let tells = Arc::clone(&reloads);
+        let trip = Box::new(move || {
+            tells.push(report(Trigger::File, "another"));
+            tells.push(report(Trigger::Admin, "ours"));
+        });
+        let levers = Levers::new(Arc::clone(&reloads), trip, Arc::new(|| report(Trigger::Admin, "rehearsed")));
+        assert_eq!(levers.reload().await.unwrap().from, "ours");
+        assert_eq!(levers.check().await.unwrap().from, "rehearsed");
+        tokio::time::pause();
+        let levers = Levers::new(reloads, Box::new(|| {}), Arc::new(|| report(Trigger::Admin, "")));
+        assert!(levers.reload().await.is_none(), "nothing comes, and nobody waits for ever");
+    }
+}
