@@ -53,7 +53,7 @@ use crate::backend::outcome::Class;
 use crate::clock::{self, Instant};
 use crate::config::{ClientKey, OnExhausted};
 use crate::error::{ErrorType, Fault};
-use crate::router::{Chosen, Plan, RouteEntry, Router};
+use crate::router::{Chosen, Exhausted, Plan, RouteEntry, Router};
 use crate::telemetry::labels::{AttemptKind, FallbackAfter, FallbackResult, RequestOutcome};
 
 /// One call as the front door hands it in.
@@ -119,6 +119,8 @@ struct Trip<'a> {
     record: &'a mut Record,
     budget: Budget,
     grounds: Vec<Ground>,
+    /// Whether, since the last attempt, the retry budget held a backend back.
+    is_out_of_budget: bool,
     last: Option<Failure>,
     kind: AttemptKind,
     /// The visit to a fallback route that has not been counted yet.
@@ -171,6 +173,10 @@ impl Proxy {
             return Reply::Fault(Fault::RouteNotAllowed(key.name.to_string()));
         }
         let route = Arc::clone(plan.route());
+        // An SDK's retry is itself an extra attempt.
+        if !record.is_client_retry {
+            route.retry_budget.count_request(clock::now());
+        }
         let limits = wanted.limits();
         let started = record.started();
         let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
@@ -181,6 +187,7 @@ impl Proxy {
             record,
             budget,
             grounds: Vec::new(),
+            is_out_of_budget: false,
             last: None,
             kind: AttemptKind::First,
             visit: None,
@@ -196,8 +203,7 @@ impl Proxy {
             let chosen = match chosen {
                 Ok(chosen) => chosen,
                 Err(exhausted) => {
-                    let passed = exhausted.reasons.into_iter();
-                    trip.grounds.extend(passed.map(|(backend, no)| Ground { backend, why: Why::PassedOver(no) }));
+                    trip.pass_over(plan.asked(), exhausted);
                     match trip.fall_back(&mut plan, None) {
                         true => continue,
                         false => return trip.exhausted(&plan, Next::Failover),
@@ -228,9 +234,35 @@ impl Proxy {
 }
 
 impl Trip<'_> {
+    /// Nobody can serve now: what each of them has to say.
+    fn pass_over(&mut self, asked: &RouteEntry, exhausted: Exhausted) {
+        self.is_out_of_budget |= exhausted.is_out_of_budget;
+        if exhausted.is_out_of_budget {
+            asked.handles.retry_budget_exhausted.inc();
+        }
+        for (backend, rejection) in exhausted.reasons {
+            self.set_ground(Ground { backend, why: Why::PassedOver(rejection) });
+        }
+    }
+
+    /// One ground per backend: the latest, but what came of an attempt outweighs why there was no other.
+    fn set_ground(&mut self, ground: Ground) {
+        let known = self.grounds.iter_mut().find(|known| known.backend == ground.backend);
+        match (known, ground.why) {
+            (Some(known), Why::PassedOver(_)) if matches!(known.why, Why::Tried(..)) => {}
+            (Some(known), _) => *known = ground,
+            (None, _) => self.grounds.push(ground),
+        }
+    }
+
     /// An attempt begins: what it counts as.
     fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
         self.budget.spend();
+        self.is_out_of_budget = false;
+        if chosen.is_again {
+            self.kind = AttemptKind::Retry;
+            chosen.candidate(plan).handles.retries.inc();
+        }
         if let Some(visit) = &mut self.visit {
             visit.is_begun = true;
         }
@@ -266,7 +298,7 @@ impl Trip<'_> {
             kind: self.kind,
         });
         self.record.error = Some((kind.name(), ""));
-        self.grounds.push(Ground::tried(&failure));
+        self.set_ground(Ground::tried(&failure));
         let class = failure.class;
         let may_leave = !self.wanted.creates_object || failure.left_nothing_behind();
         let fails_over = plan.route().config.failover_on.contains(kind) && may_leave && class != Class::Local;
@@ -349,6 +381,8 @@ impl Trip<'_> {
             last: self.last.as_ref(),
             out_of_time,
             out_of_attempts: attempts_spent && untried,
+            out_of_budget: self.is_out_of_budget && !out_of_time,
+            attempts: self.record.trail.entries().len(),
             trail: &self.record.trail.message(),
             expose_backends: route.config.policy.expose_backends,
         })

@@ -5,8 +5,11 @@
 mod actor;
 pub mod picker;
 mod plan;
+pub mod retry_budget;
 mod selection;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;

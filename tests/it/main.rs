@@ -16,6 +16,7 @@ mod identity;
 mod limits;
 mod metrics;
 mod reload;
+mod retries;
 mod secrets;
 mod seed;
 mod shipped;
