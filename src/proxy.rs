@@ -20,6 +20,7 @@ pub mod record;
 pub mod relay;
 pub mod request;
 pub mod rewrite;
+mod seek;
 pub mod sse;
 pub mod trail;
 pub mod unary;
@@ -121,6 +122,8 @@ struct Trip<'a> {
     grounds: Vec<Ground>,
     /// Whether, since the last attempt, the retry budget held a backend back.
     is_out_of_budget: bool,
+    /// Retries on the same backend allowed so far.
+    retries: u32,
     last: Option<Failure>,
     kind: AttemptKind,
     /// The visit to a fallback route that has not been counted yet.
@@ -188,6 +191,7 @@ impl Proxy {
             budget,
             grounds: Vec::new(),
             is_out_of_budget: false,
+            retries: 0,
             last: None,
             kind: AttemptKind::First,
             visit: None,
@@ -198,18 +202,11 @@ impl Proxy {
     /// The loop: one backend after the other, until one serves or nothing is left.
     async fn travel(&self, trip: &mut Trip<'_>, mut plan: Plan) -> Reply {
         loop {
-            let Some((returned, chosen)) = self.router.next(plan).await else { return internal() };
-            plan = returned;
-            let chosen = match chosen {
-                Ok(chosen) => chosen,
-                Err(exhausted) => {
-                    trip.pass_over(plan.asked(), exhausted);
-                    match trip.fall_back(&mut plan, None) {
-                        true => continue,
-                        false => return trip.exhausted(&plan, Next::Failover),
-                    }
-                }
+            let (returned, chosen) = match self.seek(trip, plan).await {
+                Ok(sought) => sought,
+                Err(reply) => return reply,
             };
+            plan = returned;
             trip.begin(&plan, &chosen);
             let begun = clock::now();
             let attempted = self.attempt(trip, &plan, chosen, begun).await;
@@ -300,6 +297,9 @@ impl Trip<'_> {
         self.record.error = Some((kind.name(), ""));
         self.set_ground(Ground::tried(&failure));
         let class = failure.class;
+        if class == Class::ContextWindow {
+            plan.note_too_small(&failure.backend);
+        }
         let may_leave = !self.wanted.creates_object || failure.left_nothing_behind();
         let fails_over = plan.route().config.failover_on.contains(kind) && may_leave && class != Class::Local;
         self.last = Some(failure);

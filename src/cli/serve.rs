@@ -121,7 +121,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("logging.client_address", config.logging.client_address),
         ("resilience.hedge", routes().any(|policy| policy.hedge.is_some())),
         ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
-        ("resilience.attempts.same_backend_retries", routes().any(|policy| 0 < policy.same_backend_retries)),
         ("resilience.on_exhausted: queue, least_bad", routes().any(|policy| policy.on_exhausted.iter().any(waits))),
         ("resilience.health_check", backends().any(|policy| policy.health_check.kind != HealthCheckKind::Off)),
         ("resilience.endpoint_breaker", backends().any(|policy| policy.endpoint_breaker != usual.endpoint_breaker)),
