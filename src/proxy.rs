@@ -50,12 +50,13 @@ use self::trail::{AttemptResult, Entry};
 use self::upstream::Upstream;
 use self::wanted::Wanted;
 pub use self::wanted::may_use;
+use crate::backend::Rejection;
 use crate::backend::outcome::Class;
 use crate::clock::{self, Instant};
-use crate::config::{ClientKey, OnExhausted};
+use crate::config::{BackendId, ClientKey, OnExhausted};
 use crate::error::{ErrorType, Fault};
 use crate::router::{Chosen, Exhausted, Plan, RouteEntry, Router};
-use crate::telemetry::labels::{AttemptKind, FallbackAfter, FallbackResult, RequestOutcome};
+use crate::telemetry::labels::{AttemptKind, ExhaustedReason, FallbackAfter, FallbackResult, RequestOutcome};
 
 /// One call as the front door hands it in.
 pub struct Call<'a> {
@@ -122,6 +123,12 @@ struct Trip<'a> {
     grounds: Vec<Ground>,
     /// Whether, since the last attempt, the retry budget held a backend back.
     is_out_of_budget: bool,
+    /// What stood before each backend of the route at the last look.
+    passed: Vec<Rejection>,
+    /// Who has only said "later", and until when; none: something else came of it too.
+    limited: Vec<(BackendId, Option<Instant>)>,
+    /// How a wait in the queue of this route ended in vain.
+    queued: Option<ExhaustedReason>,
     /// Retries on the same backend allowed so far.
     retries: u32,
     last: Option<Failure>,
@@ -191,6 +198,9 @@ impl Proxy {
             budget,
             grounds: Vec::new(),
             is_out_of_budget: false,
+            passed: Vec::new(),
+            limited: Vec::new(),
+            queued: None,
             retries: 0,
             last: None,
             kind: AttemptKind::First,
@@ -210,6 +220,8 @@ impl Proxy {
             trip.begin(&plan, &chosen);
             let begun = clock::now();
             let attempted = self.attempt(trip, &plan, chosen, begun).await;
+            // Its permit has been given back, unless it rides on in a relay.
+            self.router.queues().wake();
             let now = clock::now();
             trip.record.attempted += now.since(begun);
             let failure = match attempted {
@@ -237,7 +249,9 @@ impl Trip<'_> {
         if exhausted.is_out_of_budget {
             asked.handles.retry_budget_exhausted.inc();
         }
+        self.passed.clear();
         for (backend, rejection) in exhausted.reasons {
+            self.passed.push(rejection);
             self.set_ground(Ground { backend, why: Why::PassedOver(rejection) });
         }
     }
@@ -255,7 +269,7 @@ impl Trip<'_> {
     /// An attempt begins: what it counts as.
     fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
         self.budget.spend();
-        self.is_out_of_budget = false;
+        (self.is_out_of_budget, self.queued) = (false, None);
         if chosen.is_again {
             self.kind = AttemptKind::Retry;
             chosen.candidate(plan).handles.retries.inc();
@@ -296,6 +310,7 @@ impl Trip<'_> {
         });
         self.record.error = Some((kind.name(), ""));
         self.set_ground(Ground::tried(&failure));
+        self.note_limited(&failure, now);
         let class = failure.class;
         if class == Class::ContextWindow {
             plan.note_too_small(&failure.backend);
@@ -330,6 +345,7 @@ impl Trip<'_> {
         if !wants || !has_attempts || !plan.fall_back(after) {
             return false;
         }
+        self.queued = None;
         self.count_visit(&left, FallbackResult::Failed);
         let config = &plan.route().config;
         self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
@@ -368,7 +384,8 @@ impl Trip<'_> {
     /// Nothing more can be tried.
     fn exhausted(&mut self, plan: &Plan, next: Next) -> Reply {
         let ending = self.decide(plan, next == Next::NoTime, matches!(next, Next::Fallback | Next::Spent));
-        self.record.exhausted = Some(ending.reason);
+        let waited = self.queued.filter(|_| next == Next::Failover && !self.is_out_of_budget);
+        self.record.exhausted = Some(waited.unwrap_or(ending.reason));
         self.reply(plan, ending, RequestOutcome::Exhausted)
     }
 

@@ -109,7 +109,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
     let routes = || config.routes.values().map(|route| &route.policy);
     let backends = || config.backends.values().map(|backend| &backend.policy);
     let keys = &config.auth.keys;
-    let waits = |word: &OnExhausted| matches!(word, OnExhausted::Queue | OnExhausted::LeastBad);
     let set = [
         ("auth.keys[].rpm", keys.iter().any(|key| key.requests_per_minute.is_some())),
         ("auth.keys[].max_in_flight", keys.iter().any(|key| key.max_in_flight.is_some())),
@@ -121,7 +120,10 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("logging.client_address", config.logging.client_address),
         ("resilience.hedge", routes().any(|policy| policy.hedge.is_some())),
         ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
-        ("resilience.on_exhausted: queue, least_bad", routes().any(|policy| policy.on_exhausted.iter().any(waits))),
+        (
+            "resilience.on_exhausted: least_bad",
+            routes().any(|policy| policy.on_exhausted.contains(&OnExhausted::LeastBad)),
+        ),
         ("resilience.health_check", backends().any(|policy| policy.health_check.kind != HealthCheckKind::Off)),
         ("resilience.endpoint_breaker", backends().any(|policy| policy.endpoint_breaker != usual.endpoint_breaker)),
         (

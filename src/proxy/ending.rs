@@ -16,7 +16,7 @@ const LONG_WAIT: Duration = Duration::from_secs(60);
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Wait assumed for a rate limit without a hint, which is the first step of its back-off.
-const UNHINTED_WAIT: Duration = Duration::from_secs(1);
+pub const UNHINTED_WAIT: Duration = Duration::from_secs(1);
 
 /// Why one backend of the plan did not serve.
 #[derive(Clone, Debug)]

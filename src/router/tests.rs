@@ -24,7 +24,7 @@ impl Observer for Deaf {
 }
 
 /// A worker's router over the backends `a`, `b`, `c` of route `r`, with this under `resilience:`.
-fn router(resilience: &str) -> Router {
+pub(super) fn router(resilience: &str) -> Router {
     let entry = |name: &str| {
         format!(
             "  - {{model_name: {name}, litellm_params: {{model: m, api_key: k, api_base: 'http://{name}.test/v1'}}}}\n"

@@ -47,6 +47,10 @@ pub struct RouteHandles {
     pub recovered: IntCounter,
     /// Extra attempts that were wanted and not granted.
     pub retry_budget_exhausted: IntCounter,
+    /// Requests waiting for a backend.
+    pub queue_depth: IntGauge,
+    /// How long they waited.
+    pub queue_wait: Histogram,
     /// SDKs' own retries.
     pub client_retries: IntCounter,
     /// What users feel.
@@ -176,6 +180,8 @@ pub struct Metrics {
     exhausted: Family<IntCounter>,
     retry_budget_exhausted: Family<IntCounter>,
     retries: Family<IntCounter>,
+    queue_depth: Family<IntGauge>,
+    queue_wait: Family<Histogram>,
     client_retries: Family<IntCounter>,
     started: Family<IntCounter>,
     attempts: Family<IntCounter>,
@@ -252,6 +258,8 @@ impl Metrics {
             exhausted: family(r, names::EXHAUSTED, &["route", "reason"], &[]),
             retry_budget_exhausted: family(r, names::RETRY_BUDGET_EXHAUSTED, &["route"], &[]),
             retries: family(r, names::RETRIES, &["route", "backend"], &[]),
+            queue_depth: family(r, names::QUEUE_DEPTH, &["route"], &[]),
+            queue_wait: family(r, names::QUEUE_WAIT, &["route"], &names::LATENCY),
             client_retries: family(r, names::CLIENT_RETRIES, &["route"], &[]),
             started: family(r, names::ATTEMPTS_STARTED, &["route", "kind"], &[]),
             attempts: family(r, names::ATTEMPTS, &["route", "backend", "outcome"], &[]),
@@ -318,6 +326,8 @@ impl Metrics {
             unattempted: self.unattempted.child(&[route]),
             recovered: self.recovered.child(&[route]),
             retry_budget_exhausted: self.retry_budget_exhausted.child(&[route]),
+            queue_depth: self.queue_depth.child(&[route]),
+            queue_wait: self.queue_wait.child(&[route]),
             client_retries: self.client_retries.child(&[route]),
             time_to_first_token: self.first_token.child(&[route]),
         })

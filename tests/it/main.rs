@@ -15,6 +15,7 @@ mod failover;
 mod identity;
 mod limits;
 mod metrics;
+mod queue;
 mod reload;
 mod retries;
 mod secrets;
