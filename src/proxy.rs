@@ -20,6 +20,7 @@ pub mod record;
 pub mod relay;
 pub mod request;
 pub mod rewrite;
+mod seek;
 pub mod sse;
 pub mod trail;
 pub mod unary;
@@ -49,12 +50,13 @@ use self::trail::{AttemptResult, Entry};
 use self::upstream::Upstream;
 use self::wanted::Wanted;
 pub use self::wanted::may_use;
+use crate::backend::Rejection;
 use crate::backend::outcome::Class;
 use crate::clock::{self, Instant};
-use crate::config::{ClientKey, OnExhausted};
+use crate::config::{BackendId, ClientKey, OnExhausted};
 use crate::error::{ErrorType, Fault};
-use crate::router::{Chosen, Plan, RouteEntry, Router};
-use crate::telemetry::labels::{AttemptKind, FallbackAfter, FallbackResult, RequestOutcome};
+use crate::router::{Chosen, Exhausted, Plan, RouteEntry, Router};
+use crate::telemetry::labels::{AttemptKind, ExhaustedReason, FallbackAfter, FallbackResult, RequestOutcome};
 
 /// One call as the front door hands it in.
 pub struct Call<'a> {
@@ -119,6 +121,16 @@ struct Trip<'a> {
     record: &'a mut Record,
     budget: Budget,
     grounds: Vec<Ground>,
+    /// Whether, since the last attempt, the retry budget held a backend back.
+    is_out_of_budget: bool,
+    /// What stood before each backend of the route at the last look.
+    passed: Vec<Rejection>,
+    /// Who has only said "later", and until when; none: something else came of it too.
+    limited: Vec<(BackendId, Option<Instant>)>,
+    /// How a wait in the queue of this route ended in vain.
+    queued: Option<ExhaustedReason>,
+    /// Retries on the same backend allowed so far.
+    retries: u32,
     last: Option<Failure>,
     kind: AttemptKind,
     /// The visit to a fallback route that has not been counted yet.
@@ -171,6 +183,10 @@ impl Proxy {
             return Reply::Fault(Fault::RouteNotAllowed(key.name.to_string()));
         }
         let route = Arc::clone(plan.route());
+        // An SDK's retry is itself an extra attempt.
+        if !record.is_client_retry {
+            route.retry_budget.count_request(clock::now());
+        }
         let limits = wanted.limits();
         let started = record.started();
         let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
@@ -181,6 +197,11 @@ impl Proxy {
             record,
             budget,
             grounds: Vec::new(),
+            is_out_of_budget: false,
+            passed: Vec::new(),
+            limited: Vec::new(),
+            queued: None,
+            retries: 0,
             last: None,
             kind: AttemptKind::First,
             visit: None,
@@ -191,22 +212,16 @@ impl Proxy {
     /// The loop: one backend after the other, until one serves or nothing is left.
     async fn travel(&self, trip: &mut Trip<'_>, mut plan: Plan) -> Reply {
         loop {
-            let Some((returned, chosen)) = self.router.next(plan).await else { return internal() };
-            plan = returned;
-            let chosen = match chosen {
-                Ok(chosen) => chosen,
-                Err(exhausted) => {
-                    let passed = exhausted.reasons.into_iter();
-                    trip.grounds.extend(passed.map(|(backend, no)| Ground { backend, why: Why::PassedOver(no) }));
-                    match trip.fall_back(&mut plan, None) {
-                        true => continue,
-                        false => return trip.exhausted(&plan, Next::Failover),
-                    }
-                }
+            let (returned, chosen) = match self.seek(trip, plan).await {
+                Ok(sought) => sought,
+                Err(reply) => return reply,
             };
+            plan = returned;
             trip.begin(&plan, &chosen);
             let begun = clock::now();
             let attempted = self.attempt(trip, &plan, chosen, begun).await;
+            // Its permit has been given back, unless it rides on in a relay.
+            self.router.queues().wake();
             let now = clock::now();
             trip.record.attempted += now.since(begun);
             let failure = match attempted {
@@ -228,9 +243,37 @@ impl Proxy {
 }
 
 impl Trip<'_> {
+    /// Nobody can serve now: what each of them has to say.
+    fn pass_over(&mut self, asked: &RouteEntry, exhausted: Exhausted) {
+        self.is_out_of_budget |= exhausted.is_out_of_budget;
+        if exhausted.is_out_of_budget {
+            asked.handles.retry_budget_exhausted.inc();
+        }
+        self.passed.clear();
+        for (backend, rejection) in exhausted.reasons {
+            self.passed.push(rejection);
+            self.set_ground(Ground { backend, why: Why::PassedOver(rejection) });
+        }
+    }
+
+    /// One ground per backend: the latest, but what came of an attempt outweighs why there was no other.
+    fn set_ground(&mut self, ground: Ground) {
+        let known = self.grounds.iter_mut().find(|known| known.backend == ground.backend);
+        match (known, ground.why) {
+            (Some(known), Why::PassedOver(_)) if matches!(known.why, Why::Tried(..)) => {}
+            (Some(known), _) => *known = ground,
+            (None, _) => self.grounds.push(ground),
+        }
+    }
+
     /// An attempt begins: what it counts as.
     fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
         self.budget.spend();
+        (self.is_out_of_budget, self.queued) = (false, None);
+        if chosen.is_again {
+            self.kind = AttemptKind::Retry;
+            chosen.candidate(plan).handles.retries.inc();
+        }
         if let Some(visit) = &mut self.visit {
             visit.is_begun = true;
         }
@@ -266,8 +309,12 @@ impl Trip<'_> {
             kind: self.kind,
         });
         self.record.error = Some((kind.name(), ""));
-        self.grounds.push(Ground::tried(&failure));
+        self.set_ground(Ground::tried(&failure));
+        self.note_limited(&failure, now);
         let class = failure.class;
+        if class == Class::ContextWindow {
+            plan.note_too_small(&failure.backend);
+        }
         let may_leave = !self.wanted.creates_object || failure.left_nothing_behind();
         let fails_over = plan.route().config.failover_on.contains(kind) && may_leave && class != Class::Local;
         self.last = Some(failure);
@@ -298,6 +345,7 @@ impl Trip<'_> {
         if !wants || !has_attempts || !plan.fall_back(after) {
             return false;
         }
+        self.queued = None;
         self.count_visit(&left, FallbackResult::Failed);
         let config = &plan.route().config;
         self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
@@ -336,7 +384,8 @@ impl Trip<'_> {
     /// Nothing more can be tried.
     fn exhausted(&mut self, plan: &Plan, next: Next) -> Reply {
         let ending = self.decide(plan, next == Next::NoTime, matches!(next, Next::Fallback | Next::Spent));
-        self.record.exhausted = Some(ending.reason);
+        let waited = self.queued.filter(|_| next == Next::Failover && !self.is_out_of_budget);
+        self.record.exhausted = Some(waited.unwrap_or(ending.reason));
         self.reply(plan, ending, RequestOutcome::Exhausted)
     }
 
@@ -349,6 +398,8 @@ impl Trip<'_> {
             last: self.last.as_ref(),
             out_of_time,
             out_of_attempts: attempts_spent && untried,
+            out_of_budget: self.is_out_of_budget && !out_of_time,
+            attempts: self.record.trail.entries().len(),
             trail: &self.record.trail.message(),
             expose_backends: route.config.policy.expose_backends,
         })

@@ -5,8 +5,12 @@
 mod actor;
 pub mod picker;
 mod plan;
+mod queue;
+pub mod retry_budget;
 mod selection;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +20,7 @@ use actix::{Actor as _, Addr};
 
 use self::actor::{Next, RouterActor, Swap};
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
+pub use self::queue::{Queues, Ticket};
 pub use self::table::{Candidate, RouteEntry, Table};
 use crate::backend::Outbox;
 
@@ -51,6 +56,7 @@ pub struct Router {
     view: View,
     current: CurrentTable,
     outbox: Arc<Outbox>,
+    queues: Rc<Queues>,
     restarted: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -75,7 +81,7 @@ impl Router {
         let view: View = Rc::new(RefCell::new(current.get()));
         let addr = RouterActor::new(Rc::clone(&view), Arc::clone(&outbox)).start();
         let remote = RouterRemote(Arc::new(Mutex::new(addr.clone())));
-        Self { addr: Rc::new(RefCell::new(addr)), remote, view, current, outbox, restarted }
+        Self { addr: Rc::new(RefCell::new(addr)), remote, view, current, outbox, queues: Rc::default(), restarted }
     }
 
     /// The supervisor's end.
@@ -103,6 +109,11 @@ impl Router {
             self.revive();
         }
         answer.ok()
+    }
+
+    /// The requests of this worker that wait for a backend.
+    pub fn queues(&self) -> &Rc<Queues> {
+        &self.queues
     }
 
     /// Sends what the outbox holds, as at shutdown.

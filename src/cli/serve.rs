@@ -9,9 +9,7 @@ use tracing::warn;
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
-use crate::config::{
-    self, Admin, BackendPolicy, Config, HealthCheckKind, Loaded, OnExhausted, RoutePolicy, SystemSource,
-};
+use crate::config::{self, Admin, BackendPolicy, Config, HealthCheckKind, Loaded, OnExhausted, SystemSource};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -142,10 +140,9 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
 
 /// Keys that somebody has set and that this version checks, but does not act on.
 fn inert(config: &Config) -> Vec<&'static str> {
-    let usual = (RoutePolicy::default(), BackendPolicy::default());
+    let usual = BackendPolicy::default();
     let routes = || config.routes.values().map(|route| &route.policy);
     let backends = || config.backends.values().map(|backend| &backend.policy);
-    let waits = |word: &OnExhausted| matches!(word, OnExhausted::Queue | OnExhausted::LeastBad);
     let set = [
         ("server.cors_origins", !config.server.cors_origins.is_empty()),
         ("defaults.default_route", config.defaults.default_route.is_some()),
@@ -155,11 +152,12 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("logging.client_address", config.logging.client_address),
         ("resilience.hedge", routes().any(|policy| policy.hedge.is_some())),
         ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
-        ("resilience.attempts.same_backend_retries", routes().any(|policy| 0 < policy.same_backend_retries)),
-        ("resilience.on_exhausted: queue, least_bad", routes().any(|policy| policy.on_exhausted.iter().any(waits))),
-        ("resilience.retry_budget", routes().any(|policy| policy.retry_budget_ratio != usual.0.retry_budget_ratio)),
+        (
+            "resilience.on_exhausted: least_bad",
+            routes().any(|policy| policy.on_exhausted.contains(&OnExhausted::LeastBad)),
+        ),
         ("resilience.health_check", backends().any(|policy| policy.health_check.kind != HealthCheckKind::Off)),
-        ("resilience.endpoint_breaker", backends().any(|policy| policy.endpoint_breaker != usual.1.endpoint_breaker)),
+        ("resilience.endpoint_breaker", backends().any(|policy| policy.endpoint_breaker != usual.endpoint_breaker)),
         (
             "resilience.quota.ptu_target_utilization",
             backends().any(|policy| policy.quota.ptu_target_utilization.is_some()),

@@ -16,7 +16,7 @@ const LONG_WAIT: Duration = Duration::from_secs(60);
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Wait assumed for a rate limit without a hint, which is the first step of its back-off.
-const UNHINTED_WAIT: Duration = Duration::from_secs(1);
+pub const UNHINTED_WAIT: Duration = Duration::from_secs(1);
 
 /// Why one backend of the plan did not serve.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ pub struct Ending {
 pub struct Facts<'a> {
     /// The route's name.
     pub route: &'a str,
-    /// One ground per backend, tried ones first in the order of their attempts.
+    /// One ground per backend.
     pub grounds: &'a [Ground],
     /// The last failed attempt.
     pub last: Option<&'a Failure>,
@@ -160,6 +160,10 @@ pub struct Facts<'a> {
     pub out_of_time: bool,
     /// Whether untried backends are left, which only the number of attempts forbade.
     pub out_of_attempts: bool,
+    /// Whether the retry budget forbade more.
+    pub out_of_budget: bool,
+    /// Attempts made.
+    pub attempts: usize,
     /// What was tried, for the message; empty if nothing was.
     pub trail: &'a str,
     /// Whether messages name backends.
@@ -168,27 +172,32 @@ pub struct Facts<'a> {
 
 /// Decides the end of a request (spec/resilience.md 9.3).
 pub fn decide(facts: &Facts<'_>) -> Ending {
-    let attempts = facts.grounds.iter().filter(|ground| matches!(ground.why, Why::Tried(..))).count();
     let timed_out = facts.last.is_some_and(|last| matches!(last.class, Class::Timeout(_) | Class::Cut));
     if timed_out || facts.out_of_time {
         let reason = if facts.out_of_time { ExhaustedReason::Deadline } else { spent(facts) };
-        return Ending { what: Final::Own(timeout_words(facts)), waits: Waits::after_attempts(attempts), reason };
+        return Ending { what: Final::Own(timeout_words(facts)), waits: Waits::after_attempts(facts.attempts), reason };
     }
     let waits = Waits::of_wait(facts.grounds.iter().filter_map(Ground::remaining).min());
     let all_rate = !facts.grounds.is_empty() && facts.grounds.iter().all(Ground::is_rate);
     if all_rate {
-        return rate_limited(facts, waits);
+        let ending = rate_limited(facts, waits);
+        let reason = if facts.out_of_budget { ExhaustedReason::RetryBudget } else { ending.reason };
+        return Ending { reason, ..ending };
     }
     let Some(last) = facts.last else {
         let what = Final::Own(no_backend(facts));
         return Ending { what, waits, reason: ExhaustedReason::NoBackend };
     };
-    let (what, waits) = by_last_attempt(facts, last, waits, attempts);
+    let (what, waits) = by_last_attempt(facts, last, waits);
     Ending { what, waits, reason: spent(facts) }
 }
 
 fn spent(facts: &Facts<'_>) -> ExhaustedReason {
-    if facts.out_of_attempts { ExhaustedReason::AttemptLimit } else { ExhaustedReason::PlanSpent }
+    match (facts.out_of_budget, facts.out_of_attempts) {
+        (true, _) => ExhaustedReason::RetryBudget,
+        (false, true) => ExhaustedReason::AttemptLimit,
+        (false, false) => ExhaustedReason::PlanSpent,
+    }
 }
 
 fn rate_limited(facts: &Facts<'_>, waits: Waits) -> Ending {
@@ -238,8 +247,8 @@ fn timeout_words(facts: &Facts<'_>) -> Words {
 }
 
 /// The client column of spec/resilience.md 2.1.
-fn by_last_attempt(facts: &Facts<'_>, last: &Failure, waits: Waits, attempts: usize) -> (Final, Waits) {
-    let after = Waits::after_attempts(attempts);
+fn by_last_attempt(facts: &Facts<'_>, last: &Failure, waits: Waits) -> (Final, Waits) {
+    let after = Waits::after_attempts(facts.attempts);
     let never = Waits { retry_after: None, should_not_retry: true };
     let own = |status, code| {
         let message = format!("{}{}", said_by(facts, last), tried(facts));
@@ -290,8 +299,7 @@ fn said_by(facts: &Facts<'_>, last: &Failure) -> String {
 
 /// The attempts, where there was more than one.
 fn tried(facts: &Facts<'_>) -> String {
-    let attempts = facts.grounds.iter().filter(|ground| matches!(ground.why, Why::Tried(..))).count();
-    if facts.expose_backends && 1 < attempts { format!(" (tried {})", facts.trail) } else { String::new() }
+    if facts.expose_backends && 1 < facts.attempts { format!(" (tried {})", facts.trail) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -324,6 +332,8 @@ mod tests {
             last,
             out_of_time: false,
             out_of_attempts: false,
+            out_of_budget: false,
+            attempts: grounds.iter().filter(|ground| matches!(ground.why, Why::Tried(..))).count(),
             trail: "a timeout_error 5 ms; b api_connection_error 2 ms",
             expose_backends: true,
         })

@@ -1,7 +1,8 @@
-//! One request's candidates: its route, and which backends it has already tried.
+//! One request's candidates: its route, which backends it has already tried, and which of those it may try again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::table::{Candidate, RouteEntry, Table};
 use crate::backend::{Permit, Rejection};
@@ -32,6 +33,11 @@ pub struct Plan {
     waiting: VecDeque<RouteName>,
     visited: Vec<RouteName>,
     tried: Vec<BackendId>,
+    /// Those of the tried that may be called again, and from when on.
+    again: Vec<(BackendId, Instant)>,
+    attempts: usize,
+    /// The largest context that was too small for it.
+    too_small: Option<u64>,
     /// What it needs.
     pub need: Need,
 }
@@ -47,6 +53,9 @@ impl Plan {
             waiting: VecDeque::new(),
             visited: Vec::new(),
             tried: Vec::new(),
+            again: Vec::new(),
+            attempts: 0,
+            too_small: None,
             need,
         }
     }
@@ -66,14 +75,52 @@ impl Plan {
         &self.asked
     }
 
-    /// Backends tried so far.
-    pub fn tried(&self) -> &[BackendId] {
-        &self.tried
+    /// Attempts begun so far.
+    pub fn attempts(&self) -> usize {
+        self.attempts
     }
 
     /// Whether a backend was tried in this request.
     pub fn has_tried(&self, backend: &BackendId) -> bool {
         self.tried.contains(backend)
+    }
+
+    /// A tried backend may be called once more, from `at` on.
+    pub fn allow_again(&mut self, backend: &BackendId, at: Instant) {
+        self.again.retain(|(known, _)| known != backend);
+        self.again.push((backend.clone(), at));
+    }
+
+    /// No tried backend may be called once more.
+    pub fn allow_none_again(&mut self) {
+        self.again.clear();
+    }
+
+    /// A backend of the route had too small a context: only a larger or an unknown one is worth a call.
+    pub fn note_too_small(&mut self, backend: &BackendId) {
+        let size = self.route.candidates().find(|member| member.backend.id() == backend);
+        let size = size.and_then(|member| member.backend.config().max_input_tokens);
+        self.too_small = self.too_small.max(size);
+    }
+
+    /// Whether it may be worth the call, as far as the size of the context goes.
+    pub(super) fn fits(&self, member: &Candidate) -> bool {
+        match (self.too_small, member.backend.config().max_input_tokens) {
+            (Some(too_small), Some(size)) => too_small < size,
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// Whether it is a backend's turn.
+    pub(super) fn turn(&self, backend: &BackendId, now: Instant) -> Turn {
+        if !self.has_tried(backend) {
+            return Turn::First;
+        }
+        match self.again.iter().find(|(known, _)| known == backend) {
+            Some((_, at)) if *at <= now => Turn::Again,
+            Some((_, at)) => Turn::Later(at.since(now)),
+            None => Turn::Over,
+        }
     }
 
     /// What the `*` of a wildcard route stands for in this request.
@@ -106,8 +153,25 @@ impl Plan {
     }
 
     pub(super) fn note_tried(&mut self, backend: &BackendId) {
-        self.tried.push(backend.clone());
+        self.attempts += 1;
+        self.again.retain(|(known, _)| known != backend);
+        if !self.has_tried(backend) {
+            self.tried.push(backend.clone());
+        }
     }
+}
+
+/// Whether a backend may be called by this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has not been.
+    First,
+    /// Once more.
+    Again,
+    /// Once more, after this time.
+    Later(Duration),
+    /// It has been, and that is all.
+    Over,
 }
 
 /// The backend that was chosen, with leave to call it.
@@ -116,6 +180,8 @@ pub struct Chosen {
     pub place: (usize, usize),
     /// Leave for one attempt.
     pub permit: Permit,
+    /// Whether this request has called it before.
+    pub is_again: bool,
 }
 
 impl Chosen {
@@ -125,9 +191,11 @@ impl Chosen {
     }
 }
 
-/// Nobody can serve now: every untried backend of the route, and why not.
+/// Nobody can serve now: every backend of the route that may still be called, and why it cannot.
 #[derive(Clone, Debug, Default)]
 pub struct Exhausted {
     /// Backend and reason, in plan order.
     pub reasons: Vec<(BackendId, Rejection)>,
+    /// Whether only the retry budget stood before one of them.
+    pub is_out_of_budget: bool,
 }

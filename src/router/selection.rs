@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::picker::{Entrant, Picker};
-use super::plan::{Chosen, Exhausted, Plan};
+use super::plan::{Chosen, Exhausted, Plan, Turn};
 use super::table::Candidate;
+use crate::backend::outcome::Block;
 use crate::backend::{Admission, Call, Outbox, Permit, Reason, Rejection, Standing};
 use crate::clock::Instant;
 use crate::telemetry::labels::{Label as _, PassedOver};
@@ -47,13 +48,18 @@ struct Seat {
 
 /// Chooses a backend and takes leave for it, or says why nobody can serve.
 pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, Exhausted> {
-    let mut lost: Vec<(Place, Rejection)> = Vec::new();
+    let mut out = Out::default();
     loop {
-        survey(plan, &lost, bench);
+        survey(plan, &out, bench);
         let Some(place) = choose(plan, bench) else {
             count_passed_over(plan, &bench.scratch.denied, usize::MAX);
-            return Err(reasons(plan, bench.now, &lost));
+            return Err(reasons(plan, bench.now, &out));
         };
+        let leave = leave(plan, place, bench);
+        if leave == Leave::Denied {
+            out.held.push(place);
+            continue;
+        }
         match take(plan, place, bench) {
             Ok(permit) => {
                 count_passed_over(plan, &bench.scratch.denied, place.0);
@@ -61,16 +67,65 @@ pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, E
                 if 1 < bench.scratch.entrants.len() {
                     bench.pickers[place.0].commit(&bench.scratch.entrants, place.1);
                 }
+                let is_again = plan.has_tried(permit.backend().id());
                 plan.note_tried(permit.backend().id());
-                return Ok(Chosen { place, permit });
+                return Ok(Chosen { place, permit, is_again });
             }
             // Another worker was faster, or a limit per minute is used up: go on without this one.
             Err(rejection) => {
+                if leave == Leave::Counted {
+                    plan.asked().retry_budget.give_back(bench.now);
+                }
                 count_passed_over(plan, &[(place, rejection.reason)], place.0);
-                lost.push((place, rejection));
+                out.lost.push((place, rejection));
             }
         }
     }
+}
+
+/// Those who are out of this selection.
+#[derive(Default)]
+struct Out {
+    /// By a lost race or a limit per minute.
+    lost: Vec<(Place, Rejection)>,
+    /// By the retry budget.
+    held: Vec<Place>,
+}
+
+impl Out {
+    fn contains(&self, place: Place) -> bool {
+        self.held.contains(&place) || self.lost.iter().any(|(other, _)| *other == place)
+    }
+}
+
+/// Leave of the retry budget.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// A request's first attempt needs none.
+    NotNeeded,
+    /// Given, and counted.
+    Counted,
+    /// Not given.
+    Denied,
+}
+
+/// Asks the budget of the route that was asked for. To leave a bad backend for a good one is always allowed: that load
+/// moves there anyway (spec/resilience.md 7.4).
+fn leave(plan: &Plan, place: Place, bench: &Bench<'_>) -> Leave {
+    if plan.attempts() == 0 {
+        return Leave::NotNeeded;
+    }
+    let (route, now) = (plan.asked(), bench.now);
+    let is_good = bench
+        .scratch
+        .seats
+        .iter()
+        .any(|seat| seat.place == place && seat.standing.admission == Admission::Free && !seat.standing.failing);
+    if is_good && !plan.has_tried(candidate(plan, place).backend.id()) {
+        route.retry_budget.count_extra(now);
+        return Leave::Counted;
+    }
+    if route.retry_budget.try_extra(&route.config.policy, now) { Leave::Counted } else { Leave::Denied }
 }
 
 /// Counts those who stand ahead of the tier that serves, or in it, and could not.
@@ -84,16 +139,23 @@ fn candidate(plan: &Plan, place: Place) -> &Candidate {
     &plan.route().tiers[place.0][place.1]
 }
 
-/// Reads how every untried candidate stands.
-fn survey(plan: &Plan, lost: &[(Place, Rejection)], bench: &mut Bench<'_>) {
+/// Reads how every candidate stands whose turn it is.
+fn survey(plan: &Plan, out: &Out, bench: &mut Bench<'_>) {
     let Scratch { seats, denied, .. } = &mut *bench.scratch;
     seats.clear();
     denied.clear();
     for (tier, members) in plan.route().tiers.iter().enumerate() {
         for (index, member) in members.iter().enumerate() {
             let place = (tier, index);
-            let is_lost = lost.iter().any(|(other, _)| *other == place);
-            if member.weight == 0 || is_lost || plan.has_tried(member.backend.id()) {
+            let is_in_turn = match plan.turn(member.backend.id(), bench.now) {
+                Turn::First | Turn::Again => true,
+                Turn::Later(_) | Turn::Over => false,
+            };
+            if member.weight == 0 || !is_in_turn || out.contains(place) {
+                continue;
+            }
+            if !plan.fits(member) {
+                denied.push((place, Reason::Incompatible));
                 continue;
             }
             let standing = member.backend.status().read(bench.now);
@@ -139,7 +201,7 @@ fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
 /// A probe must not cost its request: there must be time for another attempt.
 fn can_still_fail_over(plan: &Plan, now: Instant) -> bool {
     let policy = &plan.route().config.policy;
-    let attempts_left = (policy.max_attempts as usize).saturating_sub(plan.tried().len());
+    let attempts_left = (policy.max_attempts as usize).saturating_sub(plan.attempts());
     2 <= attempts_left && policy.min_attempt.saturating_mul(2) <= plan.need.deadline.since(now)
 }
 
@@ -158,12 +220,21 @@ fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejectio
     candidate.backend.try_take(Call { tokens: need.tokens, lease }, bench.now, bench.outbox)
 }
 
-/// Why nobody can serve: one reason per backend of the route that was not tried.
-fn reasons(plan: &Plan, now: Instant, lost: &[(Place, Rejection)]) -> Exhausted {
-    let untried = plan.route().candidates().filter(|member| !plan.has_tried(member.backend.id()));
+/// Why nobody can serve: one reason per backend of the route that may still be called by this request. Those that only the
+/// retry budget holds back have none.
+fn reasons(plan: &Plan, now: Instant, out: &Out) -> Exhausted {
+    let is_held = |member: &Candidate| out.held.iter().any(|place| std::ptr::eq(candidate(plan, *place), member));
+    let left = plan.route().candidates().filter(|member| !is_held(member));
+    let left = left.filter(|member| plan.turn(member.backend.id(), now) != Turn::Over);
     let reason = |member: &Candidate| {
         let is_member = |place: Place| candidate(plan, place).backend.id() == member.backend.id();
-        if let Some((_, rejection)) = lost.iter().find(|(place, _)| is_member(*place)) {
+        if let Turn::Later(wait) = plan.turn(member.backend.id(), now) {
+            return Rejection::lasting(Reason::Blocked(Block::Rate), wait);
+        }
+        if !plan.fits(member) {
+            return Rejection::endless(Reason::Incompatible);
+        }
+        if let Some((_, rejection)) = out.lost.iter().find(|(place, _)| is_member(*place)) {
             return *rejection;
         }
         match member.backend.status().read(now).admission {
@@ -173,5 +244,6 @@ fn reasons(plan: &Plan, now: Instant, lost: &[(Place, Rejection)]) -> Exhausted 
             Admission::Free | Admission::Probe(_) => Rejection::lasting(Reason::HalfOpenBusy, LEASE_GRACE),
         }
     };
-    Exhausted { reasons: untried.map(|member| (member.backend.id().clone(), reason(member))).collect() }
+    let reasons = left.map(|member| (member.backend.id().clone(), reason(member))).collect();
+    Exhausted { reasons, is_out_of_budget: !out.held.is_empty() }
 }

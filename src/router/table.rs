@@ -8,6 +8,7 @@ use actix_web::http::header::HeaderValue;
 
 use super::picker::{MAX_VIRTUAL_START, Picker};
 use super::plan::Need;
+use super::retry_budget::RetryBudget;
 use crate::backend::Backend;
 use crate::config::{self, AttemptTimeouts, BackendId, Config, Reasoning, RouteName};
 use crate::provider::{self, Target};
@@ -57,6 +58,8 @@ pub struct RouteEntry {
     pub tiers: Vec<Vec<Candidate>>,
     /// Its metrics.
     pub handles: Arc<RouteHandles>,
+    /// What its requests may add to the load by extra attempts; outlives a reload.
+    pub retry_budget: Arc<RetryBudget>,
     /// Its name as an answer header.
     pub shown: HeaderValue,
     /// Position in the table, for the pickers of a worker.
@@ -96,11 +99,12 @@ pub struct Ready {
 }
 
 impl Table {
-    /// Builds the table. `ready` holds every backend of the configuration.
+    /// Builds the table. `ready` holds every backend of the configuration; the budgets of routes that `earlier` has go on.
     pub fn build(
         config: &Arc<Config>,
         ready: &HashMap<BackendId, Ready>,
         metrics: &crate::telemetry::Metrics,
+        earlier: Option<&Self>,
     ) -> Arc<Self> {
         let mut index = 0;
         let mut entry = |route: &Arc<config::Route>| {
@@ -113,6 +117,7 @@ impl Table {
                 config: Arc::clone(route),
                 tiers: tiers.collect(),
                 handles: metrics.route(route.name.as_str()),
+                retry_budget: earlier.and_then(|table| table.retry_budget(&route.name)).unwrap_or_default(),
                 shown: provider::shown(route.name.as_str()),
                 index,
             };
@@ -127,6 +132,12 @@ impl Table {
     /// The route of that name, exact names first.
     pub fn find(&self, name: &str) -> Option<&Arc<RouteEntry>> {
         self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| matches(route.config.name.as_str(), name)))
+    }
+
+    /// The budget of the route of exactly this name.
+    fn retry_budget(&self, name: &RouteName) -> Option<Arc<RetryBudget>> {
+        let wildcard = || self.wildcards.iter().find(|route| route.config.name == *name);
+        self.routes.get(name).or_else(wildcard).map(|route| Arc::clone(&route.retry_budget))
     }
 
     /// Every exact route.

@@ -62,7 +62,7 @@ impl SupervisorActor {
         observer: Arc<Edges>,
     ) -> Self {
         let backends = HashMap::new();
-        let (table, kept) = build(config, prepared, backends, &metrics, &observer);
+        let (table, kept) = build(config, prepared, backends, None, &metrics, &observer);
         let current = CurrentTable::new(table);
         Self { backends: kept, leaving: Vec::new(), routers: Vec::new(), current, metrics, observer }
     }
@@ -103,7 +103,8 @@ impl SupervisorActor {
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
-        let (table, kept) = build(config, prepared, known, &self.metrics, &self.observer);
+        let earlier = self.current.get();
+        let (table, kept) = build(config, prepared, known, Some(&earlier), &self.metrics, &self.observer);
         self.backends = kept;
         self.current.set(Arc::clone(&table));
         for router in &self.routers {
@@ -127,6 +128,7 @@ fn build(
     config: &Arc<Config>,
     prepared: HashMap<BackendId, Prepared>,
     mut known: HashMap<BackendId, Kept>,
+    earlier: Option<&Table>,
     metrics: &Arc<Metrics>,
     observer: &Arc<Edges>,
 ) -> (Arc<Table>, HashMap<BackendId, Kept>) {
@@ -155,7 +157,7 @@ fn build(
     metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
     metrics.config_last_successful.child(&[]).set(1);
-    (Table::build(config, &ready, metrics), kept)
+    (Table::build(config, &ready, metrics, earlier), kept)
 }
 
 impl Actor for SupervisorActor {

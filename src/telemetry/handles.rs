@@ -45,6 +45,12 @@ pub struct RouteHandles {
     pub unattempted: IntCounter,
     /// Requests saved.
     pub recovered: IntCounter,
+    /// Extra attempts that were wanted and not granted.
+    pub retry_budget_exhausted: IntCounter,
+    /// Requests waiting for a backend.
+    pub queue_depth: IntGauge,
+    /// How long they waited.
+    pub queue_wait: Histogram,
     /// SDKs' own retries.
     pub client_retries: IntCounter,
     /// What users feel.
@@ -103,6 +109,8 @@ pub struct PairHandles {
     rejections: Set<IntCounter>,
     durations: [Histogram; 2],
     resends: Set<IntCounter>,
+    /// Times it was called again by the request it had failed.
+    pub retries: IntCounter,
     /// Calls running.
     pub in_flight: IntGauge,
 }
@@ -170,6 +178,10 @@ pub struct Metrics {
     unattempted: Family<IntCounter>,
     recovered: Family<IntCounter>,
     exhausted: Family<IntCounter>,
+    retry_budget_exhausted: Family<IntCounter>,
+    retries: Family<IntCounter>,
+    queue_depth: Family<IntGauge>,
+    queue_wait: Family<Histogram>,
     client_retries: Family<IntCounter>,
     started: Family<IntCounter>,
     attempts: Family<IntCounter>,
@@ -244,6 +256,10 @@ impl Metrics {
             unattempted: family(r, names::UNATTEMPTED, &["route"], &[]),
             recovered: family(r, names::RECOVERED, &["route"], &[]),
             exhausted: family(r, names::EXHAUSTED, &["route", "reason"], &[]),
+            retry_budget_exhausted: family(r, names::RETRY_BUDGET_EXHAUSTED, &["route"], &[]),
+            retries: family(r, names::RETRIES, &["route", "backend"], &[]),
+            queue_depth: family(r, names::QUEUE_DEPTH, &["route"], &[]),
+            queue_wait: family(r, names::QUEUE_WAIT, &["route"], &names::LATENCY),
             client_retries: family(r, names::CLIENT_RETRIES, &["route"], &[]),
             started: family(r, names::ATTEMPTS_STARTED, &["route", "kind"], &[]),
             attempts: family(r, names::ATTEMPTS, &["route", "backend", "outcome"], &[]),
@@ -309,6 +325,9 @@ impl Metrics {
             in_flight: self.in_flight.child(&[route]),
             unattempted: self.unattempted.child(&[route]),
             recovered: self.recovered.child(&[route]),
+            retry_budget_exhausted: self.retry_budget_exhausted.child(&[route]),
+            queue_depth: self.queue_depth.child(&[route]),
+            queue_wait: self.queue_wait.child(&[route]),
             client_retries: self.client_retries.child(&[route]),
             time_to_first_token: self.first_token.child(&[route]),
         })
@@ -325,6 +344,7 @@ impl Metrics {
             rejections: Set::new::<PassedOver>(|reason| self.rejections.child(&[backend, reason])),
             durations: [duration("success"), duration("failure")],
             resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
+            retries: self.retries.child(&[route, backend]),
             in_flight: self.attempts_in_flight.child(&[backend]),
         })
     }

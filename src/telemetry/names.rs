@@ -31,6 +31,15 @@ pub const RECOVERED: Name = ("breakwater_requests_recovered_total", "Requests sa
 /// Requests that nothing could save.
 pub const EXHAUSTED: Name =
     ("breakwater_requests_exhausted_total", "Requests for which nothing more could be tried, by why.");
+/// Extra attempts held back.
+pub const RETRY_BUDGET_EXHAUSTED: Name =
+    ("breakwater_retry_budget_exhausted_total", "Extra attempts that were wanted and not granted.");
+/// Same backend again.
+pub const RETRIES: Name = ("breakwater_retries_total", "Same backend again, also after a queue wait.");
+/// Requests waiting.
+pub const QUEUE_DEPTH: Name = ("breakwater_queue_depth", "Requests waiting for a backend.");
+/// Their wait.
+pub const QUEUE_WAIT: Name = ("breakwater_queue_wait_seconds", "Joining the queue to leaving it, served or not.");
 /// SDKs' own retries.
 pub const CLIENT_RETRIES: Name = ("breakwater_client_retries_total", "Requests that are an SDK's own retry.");
 /// Turned away.

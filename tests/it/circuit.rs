@@ -102,7 +102,8 @@ fn a_probe_that_fails_costs_nobody_an_error() {
 #[test]
 fn nobody_left_is_a_503_that_says_when() {
     let providers = Providers::pair();
-    let more = "resilience: {circuit_breaker: {wait_duration_in_open_state: 30s, jitter: 0}}\n";
+    // Extra calls enough for both circuits to open in five requests.
+    let more = "resilience: {circuit_breaker: {wait_duration_in_open_state: 30s, jitter: 0}, retry_budget: {min_retries: 9}}\n";
     let gateway = Gateway::start(providers.yaml(more));
     providers.fault("openai", status(500));
     providers.fault("azure", status(500));

@@ -26,7 +26,7 @@ const IMPORTS: [(&str, &str, &str); 2] = [
 ];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 22] = [
+const PURE: [&str; 23] = [
     "backend/circuit_breaker.rs",
     "backend/machine.rs",
     "backend/outcome.rs",
@@ -49,6 +49,7 @@ const PURE: [&str; 22] = [
     "proxy/trail.rs",
     "router/picker.rs",
     "router/plan.rs",
+    "router/retry_budget.rs",
 ];
 
 /// Folders whose files are all pure.
