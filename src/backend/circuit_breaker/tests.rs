@@ -1,5 +1,8 @@
 //! Scripts: what a circuit does to the calls of one backend, line by line.
 
+mod properties;
+mod reference;
+
 use std::collections::HashMap;
 
 use super::*;
