@@ -14,10 +14,12 @@ pub mod quota;
 pub mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::{Actor as _, Addr};
 
 use self::actor::{BackendActor, Order, Settle};
+pub use self::circuit_breaker::Kind;
 pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
 pub use self::outbox::Outbox;
@@ -54,6 +56,10 @@ struct Mailbox {
 pub struct Call {
     /// Estimated tokens.
     pub tokens: u64,
+    /// When it will count as a success.
+    pub kind: Kind,
+    /// What it may take at most until then, by its own limits.
+    pub limit: Duration,
     /// When a probe's right ends: the attempt's deadline and a second.
     pub lease: Instant,
 }
@@ -92,7 +98,8 @@ impl Backend {
     /// Replaces an actor that panicked. Must run on the control arbiter.
     pub fn revive(&self) {
         let now = clock::now();
-        let machine = Machine::restarted(self.config.policy.clone(), self.status.circuit(), fastrand::u64(..), now);
+        let (policy, seen) = (self.config.policy.clone(), self.status.circuit());
+        let machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
         let addr = launch(&self.config, machine, &self.status, &self.mailbox.observer);
         *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
     }
@@ -123,9 +130,10 @@ impl Backend {
     /// Why not now, and when to come back.
     pub fn try_take(self: &Arc<Self>, call: Call, now: Instant, outbox: &Arc<Outbox>) -> Result<Permit, Rejection> {
         let slot = self.status.try_take(now)?;
-        let permit = Permit::new(self, outbox, slot, now, call.tokens, call.lease);
+        let mut permit = Permit::new(self, outbox, slot, now, call);
         // Denied here, the permit drops and gives everything back.
         self.limiter.try_charge(call.tokens)?;
+        permit.begin(call.limit);
         Ok(permit)
     }
 

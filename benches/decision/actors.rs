@@ -11,7 +11,7 @@ use actix_rt::SystemRunner;
 use breakwater::backend::machine::Command;
 use breakwater::backend::outcome::Outcome;
 use breakwater::backend::status::Override;
-use breakwater::backend::{Backend, Call, Outbox};
+use breakwater::backend::{Backend, Call, Kind, Outbox};
 use breakwater::clock;
 use breakwater::config::{self, SystemSource};
 use breakwater::proxy::attempt::Attempt;
@@ -103,7 +103,7 @@ impl Rig {
         meter.measure("permit: take and settle, booked by the actor", |count| {
             self.system.block_on(in_turns(count, || {
                 let now = clock::now();
-                let call = Call { tokens: TOKENS, lease: now.plus(LIMIT) };
+                let call = Call { tokens: TOKENS, kind: Kind::Unary, limit: LIMIT, lease: now.plus(LIMIT) };
                 match black_box(&backend).try_take(call, now, &outbox) {
                     Ok(permit) => permit.settle(Outcome::Success, now),
                     Err(_) => denied += 1,
@@ -124,7 +124,7 @@ impl Rig {
         meter.measure("attempt: permit, metrics, usage, booked", |count| {
             self.system.block_on(in_turns(count, || {
                 let now = clock::now();
-                let call = Call { tokens: TOKENS, lease: now.plus(LIMIT) };
+                let call = Call { tokens: TOKENS, kind: Kind::Unary, limit: LIMIT, lease: now.plus(LIMIT) };
                 if let Ok(permit) = candidate.backend.try_take(call, now, &outbox) {
                     let attempt = Attempt::begin(permit, &candidate.handles, now);
                     attempt.usage(Usage { input: 17, output: 128, ..Usage::default() });

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use breakwater::backend::circuit_breaker::{CircuitBreaker, Record, StateName};
+use breakwater::backend::circuit_breaker::{CircuitBreaker, Kind, Record, StateName};
 use breakwater::backend::machine::{Event, Machine, What};
 use breakwater::backend::outcome::Effect;
 use breakwater::backend::{Admission, BackendStatus, Limiter};
@@ -54,7 +54,8 @@ fn breaker() -> CircuitBreaker {
 }
 
 fn record(breaker: &CircuitBreaker, effect: Effect, now: Instant) -> Record {
-    Record { permit: 0, generation: breaker.generation(), started: now.minus(GAP), slow: false, effect }
+    let (started, kind) = (now.minus(GAP), Kind::Unary);
+    Record { permit: 0, generation: breaker.generation(), started, kind, after: GAP, effect }
 }
 
 fn measure_breaker(meter: &mut Meter) {
@@ -111,7 +112,8 @@ fn measure_trip(meter: &mut Meter) {
 fn measure_machine(meter: &mut Meter) {
     let mut machine = Machine::new(BackendPolicy::default(), 0, START);
     let mut now = START;
-    let event = |started| Event { permit: 0, generation: 0, started, what: What::Succeeded { after: GAP } };
+    let what = What::Succeeded { after: GAP };
+    let event = |started| Event { permit: 0, generation: 0, started, kind: Kind::Unary, what };
     let mut batch = Vec::with_capacity(BATCH as usize);
     meter.measure_batches("machine: a success out of a told batch of 64", BATCH, |count| {
         for _ in 0..count {

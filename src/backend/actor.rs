@@ -48,7 +48,7 @@ impl BackendActor {
         let mut seen = self.status.circuit();
         loop {
             self.machine.take_over(seen, now);
-            self.status.publish_beside(&self.machine.beside());
+            self.status.publish_beside(&self.machine.beside(now));
             match self.status.publish_word(seen, self.machine.word(seen)) {
                 Ok(()) => return self.machine.published(),
                 Err(claimed) => seen = claimed,
@@ -64,6 +64,10 @@ impl BackendActor {
                 Edge::Blocked(blocked) if blocked.first => self.tell_block(blocked),
                 Edge::Override(hand) => {
                     warn!(backend = self.id.as_str(), r#override = hand.name(), "circuit override changed");
+                }
+                Edge::WouldOpen(cause) => {
+                    let (backend, reason) = (self.id.as_str(), cause.name());
+                    warn!(backend, reason, "circuit would open, but is forced closed");
                 }
                 Edge::Blocked(_) | Edge::Probe(_) | Edge::Late => {}
             }
@@ -138,7 +142,7 @@ impl Handler<Order> for BackendActor {
             Order::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
             Order::Reconfigure(policy) => {
                 self.status.set_limits(&policy);
-                self.step(ctx, |machine, _| machine.reconfigure(*policy));
+                self.step(ctx, |machine, now| machine.reconfigure(*policy, now));
             }
             Order::Stop => ctx.stop(),
             #[cfg(test)]

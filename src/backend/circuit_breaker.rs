@@ -1,21 +1,29 @@
 //! Closed, open, half-open: when a backend is not called, and how it comes back (spec/resilience.md 3).
 //!
-//! The machine is pure: it is handed `now`, the start of each attempt, and its jitter. Outcomes are booked by the *start* of
-//! their attempt, because successes of language models take seconds and failures milliseconds: judged by their end, an
-//! outage starts late and a cold start looks like one.
+//! The machine is pure: it is handed `now`, the start of each call, and its jitter. Outcomes are booked by the *start* of
+//! their call, because successes of language models take seconds and failures milliseconds: judged by their end, an outage
+//! starts late and a cold start looks like one. Calls under way count for the backend as long as they may be expected to
+//! succeed.
 
-use std::collections::VecDeque;
+mod books;
+mod pace;
+mod pending;
+mod run;
+mod state;
+#[cfg(test)]
+mod tests;
+mod window;
+
 use std::time::Duration;
 
+use self::books::Books;
+pub use self::pace::Kind;
+pub use self::state::{Cause, Change, Closed, HalfOpen, Hand, State, StateName};
+use self::window::Entry;
 use super::outcome::Effect;
+use super::status::Override;
 use crate::clock::Instant;
 use crate::config::CircuitBreaker as Policy;
-
-/// Buckets of the sliding window.
-const BUCKETS: u64 = 10;
-
-/// Starts of failures kept for the run; far beyond any threshold.
-const MAX_RUN: usize = 4_096;
 
 /// Caller faults in a row that prove a half-open backend alive.
 const CALLER_FAULTS_THAT_CLOSE: u32 = 3;
@@ -27,117 +35,21 @@ const EXPIRED_LEASES_THAT_OPEN: u32 = 3;
 const MIN_OPEN: Duration = Duration::from_secs(1);
 
 /// Whole of a ratio kept in 1/10 000.
-const WHOLE: u64 = 10_000;
+const WHOLE: f64 = 10_000.0;
 
-/// The state, with the data that is true in it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum State {
-    /// Calls pass.
-    Closed {
-        /// Since when, for forgiving levels and slow start.
-        since: Instant,
-    },
-    /// No call passes before `until`.
-    Open {
-        /// When the first probe may go.
-        until: Instant,
-    },
-    /// A few probes pass.
-    HalfOpen(HalfOpen),
-}
-
-/// The data of a half-open circuit.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HalfOpen {
-    /// When it was entered.
-    pub since: Instant,
-    /// Successes so far.
-    pub ok: u32,
-    /// Caller faults in a row.
-    pub caller: u32,
-    /// Expired leases in a row.
-    pub expired: u32,
-    /// Probes under way: permit number and end of its right.
-    pub probes: Vec<(u64, Instant)>,
-}
-
-/// The stable word of a state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StateName {
-    /// Calls pass.
-    Closed,
-    /// Probes pass.
-    HalfOpen,
-    /// No call passes.
-    Open,
-}
-
-impl StateName {
-    /// For logs and labels.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half_open",
-            Self::Open => "open",
-        }
-    }
-}
-
-/// Why the circuit changed (spec/observability.md 1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// Failures in a row.
-    Run,
-    /// Share of failures.
-    Ratio,
-    /// Share of slow calls.
-    Slow,
-    /// The open time is over.
-    WaitOver,
-    /// Probes succeeded.
-    ProbesSucceeded,
-    /// Probes were answered with caller faults.
-    CallerFaults,
-    /// A probe failed.
-    ProbeFailed,
-    /// Probes brought no outcome by their lease.
-    ProbesExpired,
-    /// Half-open lasted too long.
-    HalfOpenTimeout,
-    /// An operator's reset.
-    Reset,
-    /// The actor was re-created after a panic.
-    ActorRestart,
-}
-
-impl Cause {
-    /// For logs and labels.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::Ratio => "ratio",
-            Self::Slow => "slow",
-            Self::WaitOver => "wait_over",
-            Self::ProbesSucceeded => "probes_succeeded",
-            Self::CallerFaults => "caller_faults",
-            Self::ProbeFailed => "probe_failed",
-            Self::ProbesExpired => "probes_expired",
-            Self::HalfOpenTimeout => "half_open_timeout",
-            Self::Reset => "reset",
-            Self::ActorRestart => "actor_restart",
-        }
-    }
-}
-
-/// One edge of the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// From which state.
-    pub from: StateName,
-    /// To which state.
-    pub to: StateName,
-    /// Why.
-    pub cause: Cause,
+/// A call that begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The permit's number.
+    pub permit: u64,
+    /// The permit's generation.
+    pub generation: u32,
+    /// When it began.
+    pub started: Instant,
+    /// When it will count as a success.
+    pub kind: Kind,
+    /// Its own limit.
+    pub limit: Duration,
 }
 
 /// One outcome as it is told to the machine.
@@ -147,20 +59,47 @@ pub struct Record {
     pub permit: u64,
     /// The permit's generation.
     pub generation: u32,
-    /// When the attempt began.
+    /// When the call began.
     pub started: Instant,
-    /// Whether it took longer than `slow_call_duration`.
-    pub slow: bool,
+    /// What success would have been.
+    pub kind: Kind,
+    /// How long it took, or had waited.
+    pub after: Duration,
     /// What it means.
     pub effect: Effect,
 }
 
+/// What passing time did.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    epoch: u64,
-    successes: u64,
-    failures: u64,
-    slow: u64,
+pub struct Advanced {
+    /// Probe places that come back.
+    pub returned: u32,
+    /// The edge, if it was one.
+    pub change: Option<Change>,
+    /// Whether an override ended by itself.
+    pub released: bool,
+}
+
+/// What an outcome did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Probe places that come back within the same generation.
+    pub returned: u32,
+    /// The edge, if it was one.
+    pub change: Option<Change>,
+    /// It came too late to count.
+    pub late: bool,
+    /// Why the circuit would have opened, had it not been forced closed; said once.
+    pub would_open: Option<Cause>,
+}
+
+impl Recorded {
+    const LATE: Self = Self { returned: 0, change: None, late: true, would_open: None };
+    const NOTHING: Self = Self { returned: 0, change: None, late: false, would_open: None };
+
+    fn changed(change: Change) -> Self {
+        Self { change: Some(change), ..Self::NOTHING }
+    }
 }
 
 /// The circuit breaker of one backend.
@@ -168,48 +107,53 @@ struct Bucket {
 pub struct CircuitBreaker {
     policy: Policy,
     state: State,
+    hand: Hand,
     generation: u32,
     level: u32,
     last_wait: Option<Duration>,
-    buckets: [Bucket; BUCKETS as usize],
-    /// Starts of failures later than the latest start of a success, ascending.
-    run: VecDeque<Instant>,
-    last_ok_start: Instant,
+    books: Books,
     slow_start_from: Option<Instant>,
-    /// Results that no longer counted.
-    late: u64,
 }
 
 impl CircuitBreaker {
     /// Starts closed.
     pub fn new(policy: Policy, generation: u32, now: Instant) -> Self {
         Self {
-            policy,
-            state: State::Closed { since: now },
+            state: State::Closed(Closed::from(now)),
+            hand: if policy.enabled { Hand::Auto } else { Hand::Disabled },
             generation,
             level: 0,
             last_wait: None,
-            buckets: [Bucket::default(); BUCKETS as usize],
-            run: VecDeque::new(),
-            last_ok_start: Instant::ZERO,
+            books: Books::new(policy.sliding_window),
             slow_start_from: None,
-            late: 0,
+            policy,
         }
     }
 
-    /// Starts closed and in slow start, as after a panic of its actor.
-    pub fn restarted(policy: Policy, generation: u32, now: Instant) -> Self {
-        let mut breaker = Self::new(policy, generation, now);
-        breaker.slow_start_from = Some(now);
-        breaker
+    /// Starts closed and in slow start, as after a panic of its actor; the operator's hand stays.
+    pub fn restarted(policy: Policy, generation: u32, hand: Hand, now: Instant) -> Self {
+        let breaker = Self::new(policy, generation, now);
+        let hand = if breaker.policy.enabled { hand } else { Hand::Disabled };
+        Self { hand, slow_start_from: Some(now), ..breaker }
     }
 
-    /// New thresholds, from the next outcome on. A changed window starts empty.
-    pub fn reconfigure(&mut self, policy: Policy) {
+    /// New thresholds, from the next outcome on; nothing is judged again. A changed window starts empty. Says whether
+    /// the override changed with it.
+    pub fn reconfigure(&mut self, policy: Policy, now: Instant) -> Option<Change> {
         if policy.sliding_window != self.policy.sliding_window {
-            self.buckets = [Bucket::default(); BUCKETS as usize];
+            self.books.resize(policy.sliding_window);
         }
-        self.policy = policy;
+        let was_enabled = std::mem::replace(&mut self.policy, policy).enabled;
+        match (was_enabled, self.policy.enabled, self.hand) {
+            (true, false, Hand::Auto) => self.lay(Hand::Disabled, now),
+            (false, true, Hand::Disabled) => self.lay(Hand::Auto, now),
+            // An operator's hand outlasts a reload.
+            (
+                true | false,
+                true | false,
+                Hand::Auto | Hand::Disabled | Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::ForceClosed { .. },
+            ) => None,
+        }
     }
 
     /// Its policy.
@@ -217,21 +161,27 @@ impl CircuitBreaker {
         &self.policy
     }
 
-    /// Its state.
+    /// Its state beneath the operator's hand.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Its state's word.
+    /// The operator's hand.
+    pub fn hand(&self) -> Hand {
+        self.hand
+    }
+
+    /// The word of its state as calls meet it.
     pub fn name(&self) -> StateName {
-        match self.state {
-            State::Closed { .. } => StateName::Closed,
-            State::Open { .. } => StateName::Open,
-            State::HalfOpen(_) => StateName::HalfOpen,
+        match (self.hand, &self.state) {
+            (Hand::ForceOpen | Hand::ForceOpenUntil(_), _) => StateName::Open,
+            (Hand::ForceClosed { .. } | Hand::Disabled, _) | (Hand::Auto, State::Closed(_)) => StateName::Closed,
+            (Hand::Auto, State::Open { .. }) => StateName::Open,
+            (Hand::Auto, State::HalfOpen(_)) => StateName::HalfOpen,
         }
     }
 
-    /// Number of state changes so far.
+    /// Number of changes of state or override so far.
     pub fn generation(&self) -> u32 {
         self.generation
     }
@@ -248,26 +198,32 @@ impl CircuitBreaker {
 
     /// Length of the current run of failures.
     pub fn run(&self) -> usize {
-        self.run.len()
-    }
-
-    /// Results of earlier generations so far.
-    pub fn late(&self) -> u64 {
-        self.late
+        self.books.run()
     }
 
     /// Failures and resolved calls in the window.
     pub fn window(&self, now: Instant) -> (u64, u64) {
-        let (successes, failures, _) = self.sums(now);
-        (failures, successes + failures)
+        let sums = self.books.sums(now);
+        (sums.failures, sums.resolved())
+    }
+
+    /// Calls under way of which no end is known.
+    pub fn pending(&self) -> usize {
+        self.books.pending()
+    }
+
+    /// Whether its last calls failed, though it may be closed (spec/resilience.md 7.4).
+    pub fn is_failing(&self, now: Instant) -> bool {
+        self.books.is_failing(now)
     }
 
     /// When the machine next has something to do by itself.
     pub fn wake_at(&self) -> Option<Instant> {
-        match &self.state {
-            State::Closed { .. } => None,
-            State::Open { until } => Some(*until),
-            State::HalfOpen(half) => {
+        match (self.hand, &self.state) {
+            (Hand::ForceOpenUntil(until), _) => Some(until),
+            (Hand::ForceOpen | Hand::ForceClosed { .. } | Hand::Disabled, _) | (Hand::Auto, State::Closed(_)) => None,
+            (Hand::Auto, State::Open { until }) => Some(*until),
+            (Hand::Auto, State::HalfOpen(half)) => {
                 let limit = self.policy.max_wait_duration_in_half_open_state.map(|limit| half.since.plus(limit));
                 half.probes.iter().map(|(_, lease)| *lease).chain(limit).min()
             }
@@ -276,7 +232,23 @@ impl CircuitBreaker {
 
     /// A worker claimed the first probe: open becomes half-open.
     pub fn enter_half_open(&mut self, now: Instant) -> Change {
-        self.enter(State::HalfOpen(HalfOpen { since: now, ..HalfOpen::default() }), Cause::WaitOver)
+        self.enter(State::HalfOpen(HalfOpen::from(now)), Cause::WaitOver)
+    }
+
+    /// A worker claimed a probe of the generation that has meanwhile become something else: its permit must be late.
+    pub fn skip_generation(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Notes a call that begins. Calls of other generations say nothing, nor do calls that nobody will judge.
+    pub fn begin(&mut self, start: Start) {
+        match (self.hand, &self.state) {
+            (Hand::Auto | Hand::ForceClosed { .. }, State::Closed(_)) if start.generation == self.generation => {
+                self.books.begin(start.permit, start.started, start.kind, start.limit);
+            }
+            (Hand::Auto | Hand::ForceClosed { .. }, State::Closed(_) | State::Open { .. } | State::HalfOpen(_))
+            | (Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::Disabled, _) => {}
+        }
     }
 
     /// Notes a probe's lease. Claims of other generations say nothing.
@@ -289,8 +261,16 @@ impl CircuitBreaker {
         }
     }
 
-    /// Lets leases and levels pass. `jitter` is drawn from 0..1.
+    /// Lets leases, levels and overrides pass. `jitter` is drawn from 0..1.
     pub fn advance(&mut self, now: Instant, jitter: f64) -> Advanced {
+        if let Hand::ForceOpenUntil(until) = self.hand
+            && until <= now
+        {
+            self.hand = Hand::Auto;
+            // The next claim is a probe.
+            let change = self.enter(State::Open { until: now }, Cause::Override);
+            return Advanced { returned: 0, change: visible(change), released: true };
+        }
         self.forgive(now);
         let State::HalfOpen(half) = &mut self.state else { return Advanced::default() };
         let before = half.probes.len();
@@ -305,173 +285,152 @@ impl CircuitBreaker {
             (false, true) => Some(self.reopen(now, jitter, Cause::HalfOpenTimeout)),
             (false, false) => None,
         };
-        Advanced { returned: expired, change }
+        Advanced { returned: expired, change, released: false }
     }
 
     /// Takes in an outcome. Says how many probe places come back and which edge it was.
     pub fn record(&mut self, record: Record, now: Instant, jitter: f64) -> Recorded {
         if record.generation != self.generation {
-            self.late += 1;
-            return Recorded::default();
+            return Recorded::LATE;
         }
-        match &self.state {
-            State::Closed { .. } => Recorded { change: self.record_closed(record, now, jitter), ..Recorded::default() },
+        match (self.hand, &self.state) {
+            (Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::Disabled, _) => Recorded::NOTHING,
+            (Hand::Auto | Hand::ForceClosed { .. }, State::Closed(_)) => self.record_closed(record, now, jitter),
             // Nothing of this generation can end while it is open: every outcome that comes is late.
-            State::Open { .. } => {
-                self.late += 1;
-                Recorded::default()
-            }
-            State::HalfOpen(_) => self.record_half_open(record, now, jitter),
+            (Hand::Auto | Hand::ForceClosed { .. }, State::Open { .. }) => Recorded::LATE,
+            (Hand::Auto | Hand::ForceClosed { .. }, State::HalfOpen(_)) => self.record_half_open(record, now, jitter),
         }
     }
 
-    /// A stream broke after its first content had been booked as a success: a failure dated at the cut.
-    pub fn record_mid_stream(&mut self, generation: u32, now: Instant, jitter: f64) -> Option<Change> {
-        let is_current = generation == self.generation;
-        let closed = matches!(self.state, State::Closed { .. });
-        // The closed period that its own success may have begun.
-        let followed = closed && generation.wrapping_add(1) == self.generation;
-        match (&self.state, is_current || followed) {
-            (State::Closed { .. }, true) => {
-                let generation = self.generation;
-                let effect = Effect::Failure;
-                self.record_closed(Record { permit: 0, generation, started: now, slow: false, effect }, now, jitter)
+    /// A stream broke after its first content had been booked as a success: a failure that began at the cut.
+    pub fn record_mid_stream(&mut self, record: Record, now: Instant, jitter: f64) -> Recorded {
+        let is_current = record.generation == self.generation;
+        let cut = record.started.plus(record.after);
+        let failure = Record { started: cut, after: Duration::ZERO, effect: Effect::Failure, ..record };
+        match (self.hand, &self.state) {
+            (Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::Disabled, _) if is_current => Recorded::NOTHING,
+            (Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::Disabled, _) => Recorded::LATE,
+            (Hand::Auto | Hand::ForceClosed { .. }, State::Closed(closed))
+                // Also in the closed time that its own success helped to begin.
+                if is_current || closed.probes.contains(&record.permit) =>
+            {
+                self.record_closed(failure, now, jitter)
             }
-            (State::HalfOpen(_), true) => Some(self.open_further(now, jitter, Cause::ProbeFailed)),
-            (State::Closed { .. } | State::HalfOpen(_), false) | (State::Open { .. }, _) => {
-                self.late += 1;
-                None
+            (Hand::Auto | Hand::ForceClosed { .. }, State::HalfOpen(half))
+                if is_current && half.succeeded.contains(&record.permit) =>
+            {
+                Recorded::changed(self.open_further(now, jitter, Cause::ProbeFailed))
+            }
+            (Hand::Auto | Hand::ForceClosed { .. }, State::Closed(_) | State::HalfOpen(_) | State::Open { .. }) => {
+                Recorded::LATE
             }
         }
+    }
+
+    /// Lays an operator's hand on the breaker, or lifts it: from then on it is closed and empty beneath. The same hand again
+    /// is no event, but for the time it lies there. Says what calls then meet, if that changed.
+    pub fn lay(&mut self, hand: Hand, now: Instant) -> Option<Change> {
+        if self.hand.name() == hand.name() {
+            // What was told stays told.
+            self.hand = if hand.name() == Override::ForceClosed { self.hand } else { hand };
+            return None;
+        }
+        if self.hand == Hand::Disabled {
+            self.level = 0;
+        }
+        let from = self.name();
+        self.hand = hand;
+        self.slow_start_from = None;
+        let change = self.enter(State::Closed(Closed::from(now)), Cause::Override);
+        visible(Change { from, ..change })
     }
 
     /// An operator's reset: closed, level 0.
     pub fn reset(&mut self, now: Instant) -> Option<Change> {
         self.level = 0;
+        self.last_wait = None;
         self.slow_start_from = None;
-        let was_closed = matches!(self.state, State::Closed { .. });
-        let change = self.enter(State::Closed { since: now }, Cause::Reset);
-        (!was_closed).then_some(change)
+        visible(self.enter(State::Closed(Closed::from(now)), Cause::Reset))
     }
 
-    /// A new generation without a change of state: an override came or went.
-    pub fn renew(&mut self) {
-        self.generation = self.generation.wrapping_add(1);
-        self.forget();
-    }
-
-    fn record_closed(&mut self, record: Record, now: Instant, jitter: f64) -> Option<Change> {
-        if !self.policy.enabled {
-            return None;
+    fn record_closed(&mut self, record: Record, now: Instant, jitter: f64) -> Recorded {
+        self.books.end(record.permit);
+        let (effect, is_slow) = self.resolve(record);
+        let State::Closed(closed) = &mut self.state else { return Recorded::NOTHING };
+        let entry = match effect {
+            Effect::Success => {
+                closed.succeeded = true;
+                self.books.note_pace(record.kind, record.after);
+                Entry::Success
+            }
+            Effect::Failure => {
+                closed.failed = true;
+                Entry::Failure
+            }
+            Effect::Gone | Effect::Cut if is_slow => Entry::Abandoned,
+            Effect::Gone | Effect::Cut | Effect::Neutral | Effect::Caller | Effect::None => return Recorded::NOTHING,
+        };
+        self.books.book(record.started, now, entry, is_slow);
+        match (self.books.trip(&self.policy, now), self.hand) {
+            (None, _) | (Some(_), Hand::ForceClosed { told: true }) => Recorded::NOTHING,
+            (Some(cause), Hand::ForceClosed { told: false }) => {
+                self.hand = Hand::ForceClosed { told: true };
+                Recorded { would_open: Some(cause), ..Recorded::NOTHING }
+            }
+            (Some(cause), Hand::Auto | Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::Disabled) => {
+                Recorded::changed(self.open_further(now, jitter, cause))
+            }
         }
-        match record.effect {
-            Effect::Success => self.book(record, now, false),
-            Effect::Failure => self.book(record, now, true),
-            Effect::Neutral | Effect::Caller | Effect::None => return None,
-        }
-        let cause = self.trip(now)?;
-        Some(self.open_further(now, jitter, cause))
     }
 
     fn record_half_open(&mut self, record: Record, now: Instant, jitter: f64) -> Recorded {
+        let (effect, is_slow) = self.resolve(record);
         let calls = self.policy.half_open_calls;
-        let State::HalfOpen(half) = &mut self.state else { return Recorded::default() };
-        let before = half.probes.len();
-        half.probes.retain(|(permit, _)| *permit != record.permit);
-        if half.probes.len() == before {
-            self.late += 1;
-            return Recorded::default();
+        let State::HalfOpen(half) = &mut self.state else { return Recorded::NOTHING };
+        if !half.give_back(record.permit) {
+            return Recorded::LATE;
         }
-        let effect = if record.slow && record.effect != Effect::Neutral && record.effect != Effect::Caller {
-            Effect::Failure
-        } else {
-            record.effect
-        };
+        if effect == Effect::Success {
+            self.books.note_pace(record.kind, record.after);
+        }
         let closes = match effect {
-            Effect::Failure => {
-                let change = self.open_further(now, jitter, Cause::ProbeFailed);
-                return Recorded { returned: 0, change: Some(change) };
+            Effect::Failure => return Recorded::changed(self.open_further(now, jitter, Cause::ProbeFailed)),
+            Effect::Success | Effect::Gone | Effect::Cut if is_slow => {
+                return Recorded::changed(self.open_further(now, jitter, Cause::ProbeFailed));
             }
             Effect::Success => {
-                (half.ok, half.caller, half.expired) = (half.ok + 1, 0, 0);
-                (half.ok >= calls).then_some(Cause::ProbesSucceeded)
+                (half.ok, half.caller, half.expired, half.since) = (half.ok + 1, 0, 0, now);
+                half.succeeded.push(record.permit);
+                (calls <= half.ok).then_some(Cause::ProbesSucceeded)
             }
             Effect::Caller => {
                 (half.caller, half.expired) = (half.caller + 1, 0);
-                (half.caller >= CALLER_FAULTS_THAT_CLOSE).then_some(Cause::CallerFaults)
+                (CALLER_FAULTS_THAT_CLOSE <= half.caller).then_some(Cause::CallerFaults)
             }
             Effect::Neutral => {
                 (half.caller, half.expired) = (0, 0);
                 None
             }
-            Effect::None => None,
+            Effect::Gone | Effect::Cut | Effect::None => None,
         };
-        let Some(cause) = closes else { return Recorded { returned: 1, change: None } };
-        let change = self.enter(State::Closed { since: now }, cause);
+        let Some(cause) = closes else { return Recorded { returned: 1, ..Recorded::NOTHING } };
+        let change = self.enter(State::Closed(Closed::from(now)), cause);
         self.slow_start_from = self.policy.slow_start.map(|_| now);
-        Recorded { returned: 0, change: Some(change) }
+        Recorded::changed(change)
     }
 
-    /// The first trip rule that is true (spec/resilience.md 3.4).
-    fn trip(&self, now: Instant) -> Option<Cause> {
-        if self.policy.consecutive_failures.is_some_and(|limit| self.run.len() >= limit as usize) {
-            return Some(Cause::Run);
+    /// What the effect comes to, and whether it was slow. A call that the request's deadline cut is a failure if it was
+    /// overdue, and else as if the client had left: then any answer would have come later still.
+    fn resolve(&self, record: Record) -> (Effect, bool) {
+        let limit = self.policy.slow_call_duration;
+        let took_too_long = limit.is_some_and(|limit| limit < record.after);
+        let waited_too_long = limit.is_some_and(|limit| limit <= record.after);
+        match record.effect {
+            Effect::Success | Effect::Failure => (record.effect, took_too_long),
+            Effect::Cut if self.books.is_overdue(record.kind, record.after) => (Effect::Failure, took_too_long),
+            Effect::Cut | Effect::Gone => (Effect::Gone, waited_too_long),
+            Effect::Neutral | Effect::Caller | Effect::None => (record.effect, false),
         }
-        let (successes, failures, slow) = self.sums(now);
-        let resolved = successes + failures;
-        if resolved < u64::from(self.policy.minimum_calls) {
-            return None;
-        }
-        let over = |count: u64, threshold: u32| count * WHOLE >= u64::from(threshold) * resolved;
-        if self.policy.failure_rate_threshold.is_some_and(|threshold| over(failures, threshold)) {
-            return Some(Cause::Ratio);
-        }
-        let slow_rule = self.policy.slow_call_duration.is_some();
-        (slow_rule && over(slow, self.policy.slow_call_rate_threshold)).then_some(Cause::Slow)
-    }
-
-    fn book(&mut self, record: Record, now: Instant, failed: bool) {
-        let bucket_nanos = self.bucket_nanos();
-        let epoch = record.started.as_nanos() / bucket_nanos;
-        let newest = now.as_nanos() / bucket_nanos;
-        if epoch <= newest && newest - epoch < BUCKETS {
-            let bucket = &mut self.buckets[(epoch % BUCKETS) as usize];
-            if bucket.epoch != epoch {
-                *bucket = Bucket { epoch, ..Bucket::default() };
-            }
-            bucket.failures += u64::from(failed);
-            bucket.successes += u64::from(!failed);
-            bucket.slow += u64::from(record.slow);
-        }
-        if failed {
-            self.extend_run(record.started);
-        } else {
-            self.last_ok_start = self.last_ok_start.max(record.started);
-            // A success cancels only failures of attempts that began no later than its own.
-            let ok = self.last_ok_start;
-            self.run.retain(|start| ok < *start);
-        }
-    }
-
-    fn extend_run(&mut self, started: Instant) {
-        if started <= self.last_ok_start {
-            return;
-        }
-        if self.run.len() == MAX_RUN {
-            self.run.pop_front();
-        }
-        let at = self.run.partition_point(|start| *start <= started);
-        self.run.insert(at, started);
-    }
-
-    fn sums(&self, now: Instant) -> (u64, u64, u64) {
-        let newest = now.as_nanos() / self.bucket_nanos();
-        let live = self.buckets.iter().filter(|bucket| bucket.epoch <= newest && newest - bucket.epoch < BUCKETS);
-        live.fold((0, 0, 0), |sum, bucket| (sum.0 + bucket.successes, sum.1 + bucket.failures, sum.2 + bucket.slow))
-    }
-
-    fn bucket_nanos(&self) -> u64 {
-        (self.policy.sliding_window.as_nanos() as u64).div_ceil(BUCKETS).max(1)
     }
 
     /// Opens for the time of the current level, and counts one level more.
@@ -491,44 +450,33 @@ impl CircuitBreaker {
     /// The one door of every change.
     fn enter(&mut self, state: State, cause: Cause) -> Change {
         let from = self.name();
-        self.state = state;
+        let before = std::mem::replace(&mut self.state, state);
+        if let (State::HalfOpen(half), State::Closed(closed)) = (before, &mut self.state) {
+            closed.probes = half.succeeded;
+        }
         self.generation = self.generation.wrapping_add(1);
-        self.forget();
+        // Late outcomes must not count for or against the new state.
+        self.books.clear();
         Change { from, to: self.name(), cause }
     }
 
-    fn forget(&mut self) {
-        self.buckets = [Bucket::default(); BUCKETS as usize];
-        self.run.clear();
-        self.last_ok_start = Instant::ZERO;
-    }
-
-    /// One level falls for each full `level_decay` spent closed.
+    /// One level falls for each full `level_decay` spent closed, by the breaker's own decision.
     fn forgive(&mut self, now: Instant) {
-        let State::Closed { since } = &mut self.state else { return };
-        while self.level > 0 && since.plus(self.policy.level_decay) <= now && self.run.is_empty() {
-            *since = since.plus(self.policy.level_decay);
-            self.level -= 1;
+        let State::Closed(closed) = &mut self.state else { return };
+        if self.hand.name() != Override::Auto {
+            return;
+        }
+        while 0 < self.level && closed.since.plus(self.policy.level_decay) <= now {
+            self.level -= u32::from(closed.forgives());
+            let (probes, since) = (std::mem::take(&mut closed.probes), closed.since.plus(self.policy.level_decay));
+            *closed = Closed { probes, ..Closed::from(since) };
         }
     }
 }
 
-/// What passing time did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Advanced {
-    /// Probe places that come back.
-    pub returned: u32,
-    /// The edge, if it was one.
-    pub change: Option<Change>,
-}
-
-/// What an outcome did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Recorded {
-    /// Probe places that come back within the same generation.
-    pub returned: u32,
-    /// The edge, if it was one.
-    pub change: Option<Change>,
+/// A change that calls can see.
+fn visible(change: Change) -> Option<Change> {
+    (change.from != change.to).then_some(change)
 }
 
 /// How long a circuit stays open at `level`; `jitter` in 0..1 picks the place within the spread.
@@ -536,6 +484,8 @@ fn open_wait(policy: &Policy, level: u32, jitter: f64) -> Duration {
     let base = policy.wait_duration_in_open_state;
     let cap = policy.max_wait_duration_in_open_state;
     let wait = base.saturating_mul(1_u32.checked_shl(level.min(31)).unwrap_or(u32::MAX)).min(cap);
-    let spread = f64::from(policy.jitter) / WHOLE as f64;
-    wait.mul_f64(1.0 - spread + 2.0 * spread * jitter).clamp(MIN_OPEN, cap.max(MIN_OPEN))
+    let spread = f64::from(policy.jitter) / WHOLE;
+    // Through nanoseconds as a number: that saturates where a `Duration` would panic.
+    let nanos = (wait.as_nanos() as f64 * (1.0 - spread + 2.0 * spread * jitter)) as u64;
+    Duration::from_nanos(nanos).clamp(MIN_OPEN, cap.max(MIN_OPEN))
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::circuit_breaker::{Change, CircuitBreaker, Record, State, StateName};
-use super::outcome::{Class, Effect, Outcome};
+use super::circuit_breaker::{Cause, Change, CircuitBreaker, Hand, Kind, Record, Recorded, Start, State, StateName};
+use super::outcome::{Class, Effect};
 use super::quota::{Blocked, Quota};
 use super::status::{Beside, Circuit, Override};
 use crate::clock::Instant;
@@ -18,6 +18,8 @@ pub struct Event {
     pub generation: u32,
     /// When its attempt began.
     pub started: Instant,
+    /// What success would be.
+    pub kind: Kind,
     /// What happened.
     pub what: What,
 }
@@ -25,6 +27,11 @@ pub struct Event {
 /// What happened to a permit.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
+    /// Its attempt began.
+    Started {
+        /// What it may take at most by its own limits.
+        limit: Duration,
+    },
     /// A probe was claimed; its right ends at the lease.
     Claimed {
         /// End of its right.
@@ -37,16 +44,25 @@ pub enum What {
     },
     /// It did not.
     Failed {
-        /// How, and for how long the provider wants to be left alone.
-        outcome: Outcome,
+        /// How.
+        class: Class,
+        /// The provider's own wait.
+        hint: Option<Duration>,
+        /// How long that took.
+        after: Duration,
     },
     /// It broke after its success had been told.
     BrokeLater {
         /// How.
         class: Class,
+        /// From its start to the cut.
+        after: Duration,
     },
-    /// It was dropped without an outcome: the client left, or our own fault.
-    Dropped,
+    /// It was dropped without an outcome: the client left.
+    Dropped {
+        /// How long it had waited.
+        after: Duration,
+    },
 }
 
 /// An operator's wish.
@@ -54,6 +70,8 @@ pub enum What {
 pub enum Command {
     /// Sets or releases an override.
     Override(Override),
+    /// Opens the circuit for this long; then a probe decides.
+    ForceOpenFor(Duration),
     /// Closes the circuit, level 0; blocks too if asked.
     Reset {
         /// Whether blocks are lifted as well.
@@ -74,6 +92,8 @@ pub enum Edge {
     Late,
     /// The override changed.
     Override(Override),
+    /// The circuit would have opened, had it not been forced closed.
+    WouldOpen(Cause),
 }
 
 /// Breaker and quota of one backend, and the word they stand for.
@@ -82,7 +102,6 @@ pub struct Machine {
     policy: BackendPolicy,
     breaker: CircuitBreaker,
     quota: Quota,
-    hand: Override,
     /// Probe places to give back with the next publication.
     returned: u32,
     random: fastrand::Rng,
@@ -93,21 +112,24 @@ impl Machine {
     /// Starts closed.
     pub fn new(policy: BackendPolicy, seed: u64, now: Instant) -> Self {
         let breaker = CircuitBreaker::new(policy.circuit_breaker.clone(), 0, now);
-        Self::with_breaker(policy, breaker, Override::Auto, seed)
+        Self::with_breaker(policy, breaker, seed)
     }
 
     /// Starts anew for a cell that has been published before: closed, in slow start, and at the next generation, so that
-    /// every earlier permit is late.
-    pub fn restarted(policy: BackendPolicy, seen: Circuit, seed: u64, now: Instant) -> Self {
+    /// every earlier permit is late. An override stays as the cell has it, until `forced_until` where that is set.
+    pub fn restarted(policy: BackendPolicy, seen: Circuit, forced_until: Instant, seed: u64, now: Instant) -> Self {
         let generation = seen.generation.wrapping_add(1);
-        let breaker = CircuitBreaker::restarted(policy.circuit_breaker.clone(), generation, now);
-        Self::with_breaker(policy, breaker, seen.hand, seed)
+        let hand = match seen.hand {
+            Override::ForceOpen if forced_until != Instant::ZERO => Hand::ForceOpenUntil(forced_until),
+            Override::ForceOpen | Override::Auto | Override::ForceClosed | Override::Disabled => Hand::from(seen.hand),
+        };
+        let breaker = CircuitBreaker::restarted(policy.circuit_breaker.clone(), generation, hand, now);
+        Self::with_breaker(policy, breaker, seed)
     }
 
-    fn with_breaker(policy: BackendPolicy, breaker: CircuitBreaker, hand: Override, seed: u64) -> Self {
-        let hand = if policy.circuit_breaker.enabled { hand } else { Override::Disabled };
+    fn with_breaker(policy: BackendPolicy, breaker: CircuitBreaker, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { policy, breaker, quota: Quota::default(), hand, returned: 0, random, edges: Vec::new() }
+        Self { policy, breaker, quota: Quota::default(), returned: 0, random, edges: Vec::new() }
     }
 
     /// Takes over what stands in the word, and lets time pass.
@@ -120,14 +142,25 @@ impl Machine {
             self.edges.push(Edge::Probe("expired"));
         }
         self.edges.extend(advanced.change.map(Edge::Circuit));
+        if advanced.released {
+            self.edges.push(Edge::Override(Override::Auto));
+        }
     }
 
-    /// A worker's claim turned open into half-open: follow it.
+    /// A worker's claim turned open into half-open: follow it. If the actor has decided otherwise meanwhile, that claim is
+    /// of a generation that must not be.
     pub fn take_over(&mut self, seen: Circuit, now: Instant) {
-        let claimed = seen.state == StateName::HalfOpen && matches!(self.breaker.state(), State::Open { .. });
-        if claimed && seen.generation == self.breaker.generation().wrapping_add(1) {
-            let change = self.breaker.enter_half_open(now);
-            self.edges.push(Edge::Circuit(change));
+        if seen.state != StateName::HalfOpen || seen.hand != Override::Auto {
+            return;
+        }
+        let generation = self.breaker.generation();
+        match self.breaker.name() {
+            StateName::Open if seen.generation == generation.wrapping_add(1) && self.hand() == Override::Auto => {
+                let change = self.breaker.enter_half_open(now);
+                self.edges.push(Edge::Circuit(change));
+            }
+            StateName::Open | StateName::Closed if seen.generation == generation => self.breaker.skip_generation(),
+            StateName::Open | StateName::Closed | StateName::HalfOpen => {}
         }
     }
 
@@ -139,58 +172,54 @@ impl Machine {
     }
 
     fn settle_one(&mut self, event: &Event, now: Instant) {
-        match event.what {
-            What::Claimed { lease } => self.breaker.claimed(event.permit, event.generation, lease),
+        let &Event { permit, generation, started, kind, what } = event;
+        let jitter = self.random.f64();
+        let record = |effect, after| Record { permit, generation, started, kind, after, effect };
+        match what {
+            What::Started { limit } => self.breaker.begin(Start { permit, generation, started, kind, limit }),
+            What::Claimed { lease } => self.breaker.claimed(permit, generation, lease),
             What::Succeeded { after } => {
-                self.quota.succeed(event.started);
-                let slow = self.policy.circuit_breaker.slow_call_duration.is_some_and(|limit| limit < after);
-                self.record(event, slow, Effect::Success, now);
+                self.quota.succeed(started);
+                self.record(record(Effect::Success, after), now);
             }
-            What::Failed { outcome: Outcome::Success } => self.record(event, false, Effect::Success, now),
-            What::Failed { outcome: Outcome::Failure { class, hint } } => {
-                self.record(event, false, class.effect(), now);
-                self.block(class, hint, event.started, now);
+            What::Failed { class, hint, after } => {
+                self.record(record(class.effect(), after), now);
+                self.block(class, hint, started, now);
             }
-            What::BrokeLater { class } => {
-                self.block(class, None, event.started, now);
-                if class.effect() == Effect::Failure && self.records() {
-                    let jitter = self.random.f64();
-                    let change = self.breaker.record_mid_stream(event.generation, now, jitter);
-                    self.edges.extend(change.map(Edge::Circuit));
+            What::BrokeLater { class, after } => {
+                self.block(class, None, started, now);
+                if class.effect() == Effect::Failure {
+                    let recorded = self.breaker.record_mid_stream(record(Effect::Failure, after), now, jitter);
+                    self.note(recorded);
                 }
             }
-            What::Dropped => self.record(event, false, Effect::None, now),
+            What::Dropped { after } => self.record(record(Effect::Gone, after), now),
         }
     }
 
-    fn records(&self) -> bool {
-        match self.hand {
-            Override::Auto => true,
-            Override::ForceOpen | Override::ForceClosed | Override::Disabled => false,
-        }
-    }
-
-    fn record(&mut self, event: &Event, slow: bool, effect: Effect, now: Instant) {
-        if !self.records() {
-            return;
-        }
+    fn record(&mut self, record: Record, now: Instant) {
         let was_probing = self.breaker.name() == StateName::HalfOpen;
-        let late = self.breaker.late();
-        let record =
-            Record { permit: event.permit, generation: event.generation, started: event.started, slow, effect };
         let jitter = self.random.f64();
         let recorded = self.breaker.record(record, now, jitter);
-        self.returned += recorded.returned;
-        if self.breaker.late() != late {
-            self.edges.push(Edge::Late);
-        } else if was_probing {
-            self.edges.push(Edge::Probe(match effect {
-                Effect::Success => "success",
-                Effect::Failure => "failure",
-                Effect::Neutral | Effect::Caller | Effect::None => "neutral",
+        if was_probing && !recorded.late {
+            self.edges.push(Edge::Probe(match (recorded.change.map(|change| change.cause), record.effect) {
+                (Some(Cause::ProbeFailed), _) => "failure",
+                (_, Effect::Success) => "success",
+                (_, Effect::Failure | Effect::Neutral | Effect::Caller | Effect::Gone | Effect::Cut | Effect::None) => {
+                    "neutral"
+                }
             }));
         }
+        self.note(recorded);
+    }
+
+    fn note(&mut self, recorded: Recorded) {
+        self.returned += recorded.returned;
+        if recorded.late {
+            self.edges.push(Edge::Late);
+        }
         self.edges.extend(recorded.change.map(Edge::Circuit));
+        self.edges.extend(recorded.would_open.map(Edge::WouldOpen));
     }
 
     fn block(&mut self, class: Class, hint: Option<Duration>, started: Instant, now: Instant) {
@@ -203,18 +232,8 @@ impl Machine {
     /// Does what an operator wants.
     pub fn command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Override(hand) if hand == self.hand => {}
-            Command::Override(hand) => {
-                self.hand = hand;
-                self.returned = 0;
-                if hand == Override::Auto {
-                    let change = self.breaker.reset(now);
-                    self.edges.extend(change.map(Edge::Circuit));
-                } else {
-                    self.breaker.renew();
-                }
-                self.edges.push(Edge::Override(hand));
-            }
+            Command::Override(hand) => self.lay(Hand::from(hand), now),
+            Command::ForceOpenFor(time) => self.lay(Hand::ForceOpenUntil(now.plus(time)), now),
             Command::Reset { blocks } => {
                 let change = self.breaker.reset(now);
                 self.edges.extend(change.map(Edge::Circuit));
@@ -225,10 +244,29 @@ impl Machine {
         }
     }
 
+    fn lay(&mut self, hand: Hand, now: Instant) {
+        let before = self.hand();
+        let change = self.breaker.lay(hand, now);
+        self.tell_hand(before, change);
+    }
+
+    fn tell_hand(&mut self, before: Override, change: Option<Change>) {
+        self.edges.extend(change.map(Edge::Circuit));
+        if self.hand() != before {
+            self.edges.push(Edge::Override(self.hand()));
+        }
+    }
+
     /// New thresholds from the next outcome on.
-    pub fn reconfigure(&mut self, policy: BackendPolicy) {
-        self.breaker.reconfigure(policy.circuit_breaker.clone());
+    pub fn reconfigure(&mut self, policy: BackendPolicy, now: Instant) {
+        let before = self.hand();
+        let change = self.breaker.reconfigure(policy.circuit_breaker.clone(), now);
+        self.tell_hand(before, change);
         self.policy = policy;
+    }
+
+    fn hand(&self) -> Override {
+        self.breaker.hand().name()
     }
 
     /// When it next has something to do by itself.
@@ -252,15 +290,18 @@ impl Machine {
     }
 
     /// What lies beside the word.
-    pub(super) fn beside(&self) -> Beside {
+    pub(super) fn beside(&self, now: Instant) -> Beside {
+        let open_until = match (self.breaker.hand(), self.breaker.state()) {
+            (Hand::ForceOpenUntil(until), _) => until,
+            (Hand::ForceOpen | Hand::ForceClosed { .. } | Hand::Disabled, _) => Instant::ZERO,
+            (Hand::Auto, State::Open { until }) => *until,
+            (Hand::Auto, State::Closed(_) | State::HalfOpen(_)) => Instant::ZERO,
+        };
         Beside {
-            open_until: match self.breaker.state() {
-                State::Open { until } => *until,
-                State::Closed { .. } | State::HalfOpen(_) => Instant::ZERO,
-            },
+            open_until,
             blocks: self.quota.deadlines(),
             slow_start_from: self.breaker.slow_start_from().unwrap_or(Instant::ZERO),
-            failing: self.breaker.run() > 0,
+            failing: self.breaker.is_failing(now),
             healthy: true,
         }
     }
@@ -268,15 +309,15 @@ impl Machine {
     /// The word that follows `seen`: places given back are taken off what workers have claimed meanwhile.
     pub(super) fn word(&self, seen: Circuit) -> Circuit {
         let generation = self.breaker.generation();
-        let state = self.breaker.name();
+        let (state, hand) = (self.breaker.name(), self.hand());
         let (probes, ok) = match self.breaker.state() {
             State::HalfOpen(half) if seen.generation == generation => {
                 (seen.probes.saturating_sub(self.returned.min(255) as u8), half.ok.min(255) as u8)
             }
             State::HalfOpen(half) => (0, half.ok.min(255) as u8),
-            State::Closed { .. } | State::Open { .. } => (0, 0),
+            State::Closed(_) | State::Open { .. } => (0, 0),
         };
-        Circuit { generation, state, hand: self.hand, probes, ok }
+        Circuit { generation, state, hand, probes, ok }
     }
 
     /// The last word was published.

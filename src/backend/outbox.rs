@@ -1,4 +1,7 @@
-//! How news leave a worker: failures and claims at once, successes gathered for a few milliseconds.
+//! How news leave a worker: failures and claims at once, starts and successes gathered for a few milliseconds.
+//!
+//! What is urgent takes along all that was gathered before it, so that no failure overtakes a start or a success of its own
+//! worker. A success of a backend whose last calls failed is urgent too: else the failures of other workers overtook it.
 //!
 //! Each worker has one outbox and one task that empties it. The lock is taken by one thread only, so it is never waited for.
 
@@ -10,7 +13,7 @@ use tokio::sync::Notify;
 use super::Backend;
 use super::machine::{Event, What};
 
-/// Longest a success may wait: far below any time a breaker thinks in, and enough that waking the control thread costs
+/// Longest a start or a success may wait: far below any time a breaker thinks in, and enough that waking the control thread costs
 /// nothing per request.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -34,7 +37,8 @@ impl Outbox {
     pub(super) fn tell(&self, backend: &Arc<Backend>, event: Event) {
         let urgent = match event.what {
             What::Failed { .. } | What::BrokeLater { .. } | What::Claimed { .. } => true,
-            What::Succeeded { .. } | What::Dropped => false,
+            What::Succeeded { .. } => backend.status().is_failing(),
+            What::Started { .. } | What::Dropped { .. } => false,
         };
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         gathered.push((Arc::clone(backend), event));
@@ -50,19 +54,24 @@ impl Outbox {
 
     /// Sends everything gathered, one message per backend.
     pub fn flush(&self) {
-        let mut gathered = std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
-        while let Some((backend, event)) = gathered.pop() {
-            let mut batch = vec![event];
-            gathered.retain(|(other, event)| {
-                let same = Arc::ptr_eq(other, &backend);
-                if same {
-                    batch.push(*event);
+        let mut taken = std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner));
+        while let Some((backend, _)) = taken.last() {
+            let backend = Arc::clone(backend);
+            let is_its = |(other, _): &(Arc<Backend>, Event)| Arc::ptr_eq(other, &backend);
+            let mut batch = Vec::with_capacity(taken.iter().filter(|told| is_its(told)).count());
+            taken.retain(|told| {
+                let is_its = is_its(told);
+                if is_its {
+                    batch.push(told.1);
                 }
-                !same
+                !is_its
             });
-            // `pop` took the newest first: the batch goes out in the order of events.
-            batch.rotate_left(1);
             backend.tell(batch);
+        }
+        // Its room is used again.
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        if gathered.capacity() == 0 {
+            *gathered = taken;
         }
     }
 

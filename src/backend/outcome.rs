@@ -157,7 +157,9 @@ impl Class {
             | Self::NotFound
             | Self::ContextWindow
             | Self::Policy => Effect::Neutral,
-            Self::Local | Self::ClientGone | Self::Cut => Effect::None,
+            Self::Local => Effect::None,
+            Self::ClientGone => Effect::Gone,
+            Self::Cut => Effect::Cut,
         }
     }
 
@@ -198,6 +200,10 @@ pub enum Effect {
     Neutral,
     /// It found fault with the caller, which three times in a row proves that it lives.
     Caller,
+    /// The client left before it could tell, which counts only where any answer would have been slow.
+    Gone,
+    /// The request's deadline ended it: a failure if it was overdue, else as if the client had left.
+    Cut,
     /// Nothing was learned.
     None,
 }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Backend;
+use super::circuit_breaker::Kind;
 use super::machine::{Event, What};
 use super::outbox::Outbox;
 use super::outcome::{Class, Outcome};
 use super::status::Slot;
-use crate::clock::Instant;
+use super::{Backend, Call};
+use crate::clock::{self, Instant};
 
 /// Leave to call one backend once. Dropped unsettled, it counts as cancelled and leaves nothing behind.
 pub struct Permit {
@@ -19,27 +20,41 @@ pub struct Permit {
     number: u64,
     started: Instant,
     tokens: u64,
-    succeeded: bool,
+    kind: Kind,
+    stage: Stage,
+}
+
+/// How far its attempt has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// A later gate may still deny it.
+    Taken,
+    /// Under way.
+    Begun,
+    /// Its success is told, its stream goes on.
+    Succeeded,
 }
 
 impl Permit {
     /// Makes the permit of a slot that was just taken.
-    pub(super) fn new(
-        backend: &Arc<Backend>,
-        outbox: &Arc<Outbox>,
-        slot: Slot,
-        started: Instant,
-        tokens: u64,
-        lease: Instant,
-    ) -> Self {
+    pub(super) fn new(backend: &Arc<Backend>, outbox: &Arc<Outbox>, slot: Slot, started: Instant, call: Call) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (backend, outbox) = (Arc::clone(backend), Arc::clone(outbox));
-        let permit = Self { backend, outbox, slot: Some(slot), number, started, tokens, succeeded: false };
+        let Call { tokens, kind, lease, .. } = call;
+        let permit = Self { backend, outbox, slot: Some(slot), number, started, tokens, kind, stage: Stage::Taken };
         if slot.probe {
             permit.tell(slot, What::Claimed { lease });
         }
         permit
+    }
+
+    /// Every gate has let it through: the attempt begins. Of a probe its claim has told that.
+    pub(super) fn begin(&mut self, limit: Duration) {
+        self.stage = Stage::Begun;
+        if let Some(slot) = self.slot.filter(|slot| !slot.probe) {
+            self.tell(slot, What::Started { limit });
+        }
     }
 
     /// The backend that may be called.
@@ -59,9 +74,9 @@ impl Permit {
 
     /// The first content of a stream has come: the backend works.
     pub fn first_content(&mut self, now: Instant) {
-        if let Some(slot) = self.slot.filter(|_| !self.succeeded) {
-            self.succeeded = true;
-            self.tell(slot, What::Succeeded { after: now.since(self.started) });
+        if let Some(slot) = self.slot.filter(|_| self.stage != Stage::Succeeded) {
+            self.stage = Stage::Succeeded;
+            self.tell(slot, What::Succeeded { after: self.age(now) });
         }
     }
 
@@ -74,11 +89,12 @@ impl Permit {
     pub fn settle(mut self, outcome: Outcome, now: Instant) {
         let Some(slot) = self.slot.take() else { return };
         self.backend.status().release();
-        let what = match (outcome, self.succeeded) {
-            (Outcome::Success, true) => return,
-            (Outcome::Success, false) => What::Succeeded { after: now.since(self.started) },
-            (Outcome::Failure { class, .. }, true) => What::BrokeLater { class },
-            (Outcome::Failure { .. }, false) => What::Failed { outcome },
+        let after = self.age(now);
+        let what = match (outcome, self.stage) {
+            (Outcome::Success, Stage::Succeeded) => return,
+            (Outcome::Success, Stage::Taken | Stage::Begun) => What::Succeeded { after },
+            (Outcome::Failure { class, .. }, Stage::Succeeded) => What::BrokeLater { class, after },
+            (Outcome::Failure { class, hint }, Stage::Taken | Stage::Begun) => What::Failed { class, hint, after },
         };
         self.tell(slot, what);
     }
@@ -89,7 +105,8 @@ impl Permit {
     }
 
     fn tell(&self, slot: Slot, what: What) {
-        let event = Event { permit: self.number, generation: slot.generation, started: self.started, what };
+        let Slot { generation, .. } = slot;
+        let event = Event { permit: self.number, generation, started: self.started, kind: self.kind, what };
         self.outbox.tell(&self.backend, event);
     }
 }
@@ -98,11 +115,16 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
         self.backend.status().release();
-        if std::thread::panicking() {
-            let outcome = Outcome::failure(Class::Local);
-            self.tell(slot, What::Failed { outcome });
-        } else if !self.succeeded {
-            self.tell(slot, What::Dropped);
+        let after = self.age(clock::now());
+        match self.stage {
+            // Our own fault says nothing about the backend, whatever it took.
+            Stage::Taken | Stage::Begun if std::thread::panicking() => {
+                self.tell(slot, What::Failed { class: Class::Local, hint: None, after });
+            }
+            Stage::Begun => self.tell(slot, What::Dropped { after }),
+            Stage::Taken if slot.probe => self.tell(slot, What::Dropped { after }),
+            // Nothing has been told of it, or all.
+            Stage::Taken | Stage::Succeeded => {}
         }
     }
 }

@@ -303,6 +303,11 @@ impl BackendStatus {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Whether its last calls failed, though its circuit is closed.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     /// Whether the health gate is open.
     pub fn is_healthy(&self) -> bool {
         !self.unhealthy.load(Ordering::Relaxed)
@@ -335,7 +340,7 @@ impl BackendStatus {
             admission: self.admission(now),
             in_flight: self.in_flight(),
             slow_start: self.slow_start(now),
-            failing: self.failing.load(Ordering::Relaxed),
+            failing: self.is_failing(),
             healthy: self.is_healthy(),
         }
     }
@@ -358,7 +363,7 @@ impl BackendStatus {
     fn admission_by_circuit(&self, now: Instant) -> Admission {
         let circuit = self.circuit();
         match circuit.hand {
-            Override::ForceOpen => return Admission::Denied(Rejection::endless(Reason::ForcedOpen)),
+            Override::ForceOpen => return Admission::Denied(self.forced_open(now)),
             Override::ForceClosed | Override::Disabled => return Admission::Free,
             Override::Auto => {}
         }
@@ -370,6 +375,13 @@ impl BackendStatus {
             StateName::Open => Admission::Probe(self.open_until()),
             StateName::HalfOpen if self.has_probe(circuit) => Admission::Probe(self.open_until()),
             StateName::HalfOpen => Admission::Denied(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)),
+        }
+    }
+
+    fn forced_open(&self, now: Instant) -> Rejection {
+        match self.open_until() {
+            Instant::ZERO => Rejection::endless(Reason::ForcedOpen),
+            until => Rejection::lasting(Reason::ForcedOpen, until.since(now)),
         }
     }
 

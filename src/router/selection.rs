@@ -7,7 +7,7 @@ use super::picker::{Entrant, Picker};
 use super::plan::{Chosen, Exhausted, Plan, Turn};
 use super::table::Candidate;
 use crate::backend::outcome::Block;
-use crate::backend::{Admission, Call, Outbox, Permit, Reason, Rejection, Standing};
+use crate::backend::{Admission, Call, Kind, Outbox, Permit, Reason, Rejection, Standing};
 use crate::clock::Instant;
 use crate::telemetry::labels::{Label as _, PassedOver};
 
@@ -214,10 +214,13 @@ fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
 fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejection> {
     let candidate = candidate(plan, place);
     let need = &plan.need;
-    let limit = candidate.head_limit(need).min(need.deadline.since(bench.now));
-    let tail = if need.stream { Duration::ZERO } else { candidate.timeouts.idle };
-    let lease = bench.now.plus(limit).plus(tail).plus(LEASE_GRACE);
-    candidate.backend.try_take(Call { tokens: need.tokens, lease }, bench.now, bench.outbox)
+    let (kind, tail) = match need.stream {
+        true => (Kind::Stream, Duration::ZERO),
+        false => (Kind::Unary, candidate.timeouts.idle),
+    };
+    let limit = candidate.head_limit(need).saturating_add(tail);
+    let lease = bench.now.plus(limit).min(need.deadline).plus(LEASE_GRACE);
+    candidate.backend.try_take(Call { tokens: need.tokens, kind, limit, lease }, bench.now, bench.outbox)
 }
 
 /// Why nobody can serve: one reason per backend of the route that may still be called by this request. Those that only the

@@ -32,7 +32,7 @@ impl Observer for Edges {
             }
             Edge::Probe(result) => self.metrics.probes.child(&[backend, result]).inc(),
             Edge::Late => self.metrics.late_results.child(&[backend]).inc(),
-            Edge::Blocked(_) | Edge::Override(_) => {}
+            Edge::Blocked(_) | Edge::Override(_) | Edge::WouldOpen(_) => {}
         }
     }
 
