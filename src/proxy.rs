@@ -22,6 +22,8 @@ pub mod request;
 pub mod rewrite;
 mod seek;
 pub mod sse;
+#[cfg(test)]
+mod tests;
 pub mod trail;
 pub mod unary;
 pub mod upstream;

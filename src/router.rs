@@ -10,7 +10,7 @@ pub mod retry_budget;
 mod selection;
 pub mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::RefCell;
 use std::rc::Rc;

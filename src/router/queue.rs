@@ -171,6 +171,7 @@ mod tests {
         let now = clock::now();
         let ticket = router.queues().try_join(table.find("r").unwrap(), true, now).unwrap();
         ticket.turn(now.plus(Duration::from_millis(70))).await;
-        assert_eq!(ticket.age(clock::now()).as_millis(), 70);
+        // tokio's timers round up to the millisecond.
+        assert!((70..=71).contains(&ticket.age(clock::now()).as_millis()));
     }
 }

@@ -25,14 +25,19 @@ impl Observer for Deaf {
 
 /// A worker's router over the backends `a`, `b`, `c` of route `r`, with this under `resilience:`.
 pub(super) fn router(resilience: &str) -> Router {
-    let entry = |name: &str| {
-        format!(
-            "  - {{model_name: {name}, litellm_params: {{model: m, api_key: k, api_base: 'http://{name}.test/v1'}}}}\n"
-        )
+    pool(&[("a", ""), ("b", ""), ("c", "")], "fallback", resilience)
+}
+
+/// A worker's router over these backends of route `r`, each with further `litellm_params`.
+pub(crate) fn pool(backends: &[(&str, &str)], strategy: &str, resilience: &str) -> Router {
+    let entry = |(name, more): &(&str, &str)| {
+        let params = format!("model: m, api_key: k, api_base: 'http://{name}.test/v1'{more}");
+        format!("  - {{model_name: {name}, litellm_params: {{{params}}}}}\n")
     };
-    let models: String = ["a", "b", "c"].map(entry).concat();
-    let route = "router:\n  - {model_name: r, routing_strategy: fallback, models: [{name: a}, {name: b}, {name: c}]}\n";
-    let text = format!("model_list:\n{models}{route}resilience: {{{resilience}}}\n");
+    let models: String = backends.iter().map(entry).collect();
+    let members: Vec<_> = backends.iter().map(|(name, _)| format!("{{name: {name}}}")).collect();
+    let route = format!("  - {{model_name: r, routing_strategy: {strategy}, models: [{}]}}\n", members.join(", "));
+    let text = format!("model_list:\n{models}router:\n{route}resilience: {{{resilience}}}\n");
     let config = config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config);
     let config = config.unwrap_or_else(|report| panic!("{:?}", report.problems));
     let ready = config.backends.iter().map(|(id, backend)| {
@@ -50,7 +55,7 @@ fn need() -> Need {
 }
 
 /// Lets time go by, and what was told be heard.
-async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     tokio::time::advance(time).await;
     for _ in 0..8 {
         tokio::task::yield_now().await;
