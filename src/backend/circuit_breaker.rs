@@ -266,9 +266,9 @@ impl CircuitBreaker {
         if let Hand::ForceOpenUntil(until) = self.hand
             && until <= now
         {
-            self.hand = Hand::Auto;
             // The next claim is a probe.
             let change = self.enter(State::Open { until: now }, Cause::Override);
+            self.hand = Hand::Auto;
             return Advanced { returned: 0, change: visible(change), released: true };
         }
         self.forgive(now);

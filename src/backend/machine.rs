@@ -325,3 +325,6 @@ impl Machine {
         self.returned = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

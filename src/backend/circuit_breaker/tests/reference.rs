@@ -298,7 +298,9 @@ impl Reference {
         let effect = match effect {
             Effect::Cut if overdue => Effect::Failure,
             Effect::Cut => Effect::Gone,
-            other => other,
+            Effect::Success | Effect::Failure | Effect::Neutral | Effect::Caller | Effect::Gone | Effect::None => {
+                effect
+            }
         };
         let is_slow = match effect {
             Effect::Success | Effect::Failure => limit.is_some_and(|limit| after > limit),
