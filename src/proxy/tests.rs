@@ -8,7 +8,7 @@ use super::ending::{Facts, Final, Ground, Why, decide};
 use crate::backend::machine::Command;
 use crate::backend::outcome::{Class, Outcome};
 use crate::backend::status::Override;
-use crate::backend::{Backend, Call, Outbox, Permit};
+use crate::backend::{Backend, Call, Kind, Outbox, Permit};
 use crate::clock;
 use crate::router::tests::{pass, pool};
 use crate::router::{Need, Router};
@@ -116,7 +116,8 @@ struct Bench {
 impl Bench {
     fn take(&self) -> Option<Permit> {
         let now = clock::now();
-        let call = Call { tokens: 1_000, lease: now.plus(Duration::from_secs(600)) };
+        let limit = Duration::from_secs(600);
+        let call = Call { tokens: 1_000, kind: Kind::Unary, limit, lease: now.plus(limit) };
         self.backend.try_take(call, now, &self.outbox).ok()
     }
 
