@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::{Actor as _, Addr};
 
 use self::actor::{BackendActor, Order, Settle};
-pub use self::limiter::Limiter;
+pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
 pub use self::outbox::Outbox;
 pub use self::permit::Permit;

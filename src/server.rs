@@ -5,6 +5,7 @@ mod api;
 mod auth;
 mod error;
 mod headers;
+mod key_limits;
 mod status;
 mod worker;
 

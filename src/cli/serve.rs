@@ -145,11 +145,8 @@ fn inert(config: &Config) -> Vec<&'static str> {
     let usual = (RoutePolicy::default(), BackendPolicy::default());
     let routes = || config.routes.values().map(|route| &route.policy);
     let backends = || config.backends.values().map(|backend| &backend.policy);
-    let keys = &config.auth.keys;
     let waits = |word: &OnExhausted| matches!(word, OnExhausted::Queue | OnExhausted::LeastBad);
     let set = [
-        ("auth.keys[].rpm", keys.iter().any(|key| key.requests_per_minute.is_some())),
-        ("auth.keys[].max_in_flight", keys.iter().any(|key| key.max_in_flight.is_some())),
         ("server.cors_origins", !config.server.cors_origins.is_empty()),
         ("defaults.default_route", config.defaults.default_route.is_some()),
         ("defaults.list_endpoints", config.defaults.list_endpoints),

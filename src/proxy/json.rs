@@ -189,8 +189,35 @@ pub fn skip_blanks(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Keys and short values end within this many bytes; only then does starting a vector search pay.
-const SHORT_STRING: usize = 16;
+/// Bytes looked at in one step.
+const WORD: usize = 8;
+
+/// Keys and short values end within this many words; only then does starting a vector search pay.
+const SHORT_WORDS: usize = 6;
+
+/// The byte `byte` in every place of a word.
+const fn everywhere(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; WORD])
+}
+
+/// The top bit of each byte of `word` that is zero; the lowest such bit is exact, those above it may be false.
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(everywhere(0x01)) & !word & everywhere(0x80)
+}
+
+/// The offset of the first quote or backslash at or after `at`.
+fn find_quote(text: &[u8], mut at: usize) -> Option<usize> {
+    for _ in 0..SHORT_WORDS {
+        let Some(bytes) = text.get(at..).and_then(|rest| rest.first_chunk::<WORD>()) else { break };
+        let word = u64::from_le_bytes(*bytes);
+        let hit = zero_bytes(word ^ everywhere(b'"')) | zero_bytes(word ^ everywhere(b'\\'));
+        if hit != 0 {
+            return Some(at + hit.trailing_zeros() as usize / WORD);
+        }
+        at += WORD;
+    }
+    text.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)).map(|found| at + found)
+}
 
 /// The offset after the string whose opening quote is at `at`.
 ///
@@ -198,20 +225,11 @@ const SHORT_STRING: usize = 16;
 /// The string has no end.
 pub fn skip_string(text: &[u8], at: usize) -> Result<usize, Flaw> {
     let mut next = at + 1;
-    let short = text.len().min(next + SHORT_STRING);
-    while next < short {
-        match text[next] {
-            b'"' => return Ok(next + 1),
-            b'\\' => next += 2,
-            _ => next += 1,
+    while let Some(found) = find_quote(text, next) {
+        if text[found] == b'"' {
+            return Ok(found + 1);
         }
-    }
-    while let Some(found) = text.get(next..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
-        next += found;
-        if text[next] == b'"' {
-            return Ok(next + 1);
-        }
-        next += 2;
+        next = found + 2;
     }
     Err(flaw(at, "a string has no end"))
 }
@@ -247,10 +265,10 @@ const fn is_scalar(byte: u8) -> bool {
 }
 
 /// The kinds of open brackets are remembered this deep, as bits; deeper ones are only counted, which no real body reaches.
-const REMEMBERED_DEPTH: u32 = 128;
+const REMEMBERED_DEPTH: u32 = u64::BITS;
 
 fn skip_nested(text: &[u8], start: usize) -> Result<usize, Flaw> {
-    let (mut depth, mut braces, mut at) = (0_u32, 0_u128, start);
+    let (mut depth, mut braces, mut at) = (0_u32, 0_u64, start);
     while let Some(&byte) = text.get(at) {
         if !STRUCTURAL[byte as usize] {
             at += 1;
@@ -264,7 +282,7 @@ fn skip_nested(text: &[u8], start: usize) -> Result<usize, Flaw> {
             b'{' | b'[' => {
                 depth += 1;
                 if depth <= REMEMBERED_DEPTH {
-                    braces = braces << 1 | u128::from(byte == b'{');
+                    braces = braces << 1 | u64::from(byte == b'{');
                 }
             }
             _ => {
@@ -315,6 +333,21 @@ mod tests {
         ] {
             let found = Members::of(text.as_bytes()).find_map(Result::err);
             assert_eq!(found.map(|flaw| flaw.at), Some(at), "{text}");
+        }
+    }
+
+    #[test]
+    fn strings_end_where_they_end_at_every_length_and_offset() {
+        for length in 0..120 {
+            for before in 0..9 {
+                for (inside, escaped) in [("x", false), ("é", false), ("\\\"", true), ("\\\\", true)] {
+                    let content = inside.repeat(length);
+                    let text = format!("{}\"{content}\" \"", " ".repeat(before));
+                    let end = before + content.len() + 2;
+                    assert_eq!(skip_string(text.as_bytes(), before), Ok(end), "{text} {escaped}");
+                    assert!(skip_string(&text.as_bytes()[..end - 1], before).is_err(), "{text}");
+                }
+            }
         }
     }
 

@@ -62,6 +62,7 @@ pub struct Record {
     unrouted: Arc<RouteHandles>,
     log: Option<WorkerLog>,
     _live: Live,
+    _held: Option<Live>,
 }
 
 /// One request under way among those of its worker; gone with its record.
@@ -118,6 +119,7 @@ impl Record {
             log,
             is_client_retry: false,
             _live: live,
+            _held: None,
         }
     }
 
@@ -142,6 +144,11 @@ impl Record {
     /// Says how it ended. The first word counts.
     pub fn end(&mut self, outcome: RequestOutcome) {
         self.outcome.get_or_insert(outcome);
+    }
+
+    /// Holds what counts as long as the request runs.
+    pub fn hold(&mut self, live: Option<Live>) {
+        self._held = live;
     }
 
     /// Says how it ends once its body has been handed over.

@@ -70,8 +70,7 @@ impl Handler<Next> for RouterActor {
 
     fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
         // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
-        let current =
-            self.table.find(plan.route().config.name.as_str()).is_some_and(|route| Arc::ptr_eq(route, plan.route()));
+        let current = plan.is_of(&self.table);
         let mut fresh;
         let pickers = if current {
             self.pickers[plan.route().index].as_mut_slice()

@@ -51,6 +51,11 @@ impl Plan {
         }
     }
 
+    /// Whether it was made by this table.
+    pub(super) fn is_of(&self, table: &Arc<Table>) -> bool {
+        Arc::ptr_eq(&self.table, table)
+    }
+
     /// The route it is on.
     pub fn route(&self) -> &Arc<RouteEntry> {
         &self.route

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 
 use super::error::{ErrorAnswer, say_waits};
 use super::headers;
+use super::key_limits::Over;
 use super::worker::Worker;
 use crate::clock;
 use crate::error::Fault;
@@ -60,6 +61,13 @@ async fn walk(request: &Request, payload: &mut Payload, worker: &Rc<Worker>, rec
         Ok(key) => key,
         Err(fault) => return Reply::Fault(fault),
     };
+    if let Some(known) = key {
+        match known.limit.try_begin() {
+            Ok(live) => record.hold(live),
+            Err(over) => return key_over(&known.key.name, &over),
+        }
+    }
+    let key = key.map(|known| known.key);
     if operation.group == Group::Models {
         return super::status::models(&table, &operation, key, worker.shared.started_at);
     }
@@ -70,6 +78,17 @@ async fn walk(request: &Request, payload: &mut Payload, worker: &Rc<Worker>, rec
     record.request_bytes = body.len();
     let call = Call { method: request.method(), operation, headers: request.headers(), body, key };
     worker.proxy.serve(record, &call).await
+}
+
+fn key_over(name: &str, over: &Over) -> Reply {
+    let words = Words {
+        status: 429,
+        kind: "rate_limit_error",
+        code: "client_rate_limit_exceeded",
+        message: format!("the key `{name}` has used its {} {}", over.limit, over.what),
+    };
+    let waits = Waits { retry_after: Some(over.wait), should_not_retry: false };
+    Reply::Own(words, waits, RequestOutcome::Rejected)
 }
 
 fn overloaded() -> Reply {

@@ -7,6 +7,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::key_limits::{KeyLimit, KeyLimits};
 use crate::config::{ApiKey, ClientKey, Config};
 use crate::error::Fault;
 
@@ -17,18 +18,28 @@ const KEY_HEADERS: [HeaderName; 2] = [HeaderName::from_static("api-key"), Header
 pub(super) struct Keys {
     config: Arc<Config>,
     by_digest: HashMap<[u8; 32], usize>,
+    /// Their limits, in the order of the configuration.
+    limits: Vec<Arc<KeyLimit>>,
     /// Where a key may stand when `authorization` has none.
     headers: Vec<HeaderName>,
 }
 
+/// A key that a request has brought, and its limits.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) key: &'a ClientKey,
+    pub(super) limit: &'a KeyLimit,
+}
+
 impl Keys {
     /// Indexes the keys of a configuration.
-    pub(super) fn of(config: &Arc<Config>) -> Self {
+    pub(super) fn of(config: &Arc<Config>, limits: &KeyLimits) -> Self {
+        let limits = config.auth.keys.iter().map(|key| limits.of(key)).collect();
         let keys = config.auth.keys.iter().enumerate();
         let by_digest = keys.map(|(index, key)| (digest(key.key.expose()), index)).collect();
         let own = config.auth.header_names.iter().filter_map(|name| name.parse().ok());
         let headers = KEY_HEADERS.into_iter().chain(own).collect();
-        Self { config: Arc::clone(config), by_digest, headers }
+        Self { config: Arc::clone(config), by_digest, limits, headers }
     }
 
     /// Whether they are those of `config`.
@@ -40,16 +51,16 @@ impl Keys {
     ///
     /// # Errors
     /// [`Fault::MissingKey`] or [`Fault::InvalidKey`].
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<Option<&ClientKey>, Fault> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<Option<Known<'_>>, Fault> {
         if self.config.auth.keys.is_empty() {
             return Ok(None);
         }
         let brought = self.brought(headers).ok_or(Fault::MissingKey)?;
         let brought = digest(brought);
-        let known = self.by_digest.get(&brought).and_then(|index| self.config.auth.keys.get(*index));
-        let known = known.ok_or(Fault::InvalidKey)?;
-        let is_equal = bool::from(digest(known.key.expose()).ct_eq(&brought));
-        if is_equal { Ok(Some(known)) } else { Err(Fault::InvalidKey) }
+        let index = *self.by_digest.get(&brought).ok_or(Fault::InvalidKey)?;
+        let (key, limit) = (&self.config.auth.keys[index], &*self.limits[index]);
+        let is_equal = bool::from(digest(key.key.expose()).ct_eq(&brought));
+        if is_equal { Ok(Some(Known { key, limit })) } else { Err(Fault::InvalidKey) }
     }
 
     /// The first key that is not empty.

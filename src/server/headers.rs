@@ -71,7 +71,7 @@ pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, sh
         out.insert(FALLBACKS, count(trail.attempted_fallbacks()));
         out.insert(RETRIES, count(trail.attempted_retries()));
     }
-    let mut text = String::with_capacity(16);
+    let mut text = Vec::with_capacity(16);
     push_millis(&mut text, overhead);
     out.insert(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::auth::Keys;
+use super::key_limits::KeyLimits;
 use crate::proxy::Proxy;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) unrouted: Arc<RouteHandles>,
     /// The access log, where one is written.
     pub(super) log: Option<AccessLog>,
+    /// The limits of client keys.
+    pub(super) key_limits: KeyLimits,
     /// When the gateway started, in seconds since the epoch.
     pub(super) started_at: u64,
     /// From SIGTERM on: not ready, and every answer closes its connection.
@@ -45,6 +48,7 @@ impl Shared {
             current,
             unrouted,
             log,
+            key_limits: KeyLimits::default(),
             started_at: crate::clock::unix_now().as_secs(),
             draining: AtomicBool::new(false),
             cut: AtomicBool::new(false),
@@ -112,7 +116,7 @@ impl Worker {
             actix_rt::spawn(log.clone().run());
         }
         let proxy = make(cut);
-        let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config)));
+        let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits)));
         Rc::new(Self { proxy, shared, log, keys, live })
     }
 
@@ -124,7 +128,7 @@ impl Worker {
     /// The keys of the configuration in force, indexed anew after a reload.
     pub(super) fn keys(&self, table: &Table) -> Rc<Keys> {
         if !self.keys.borrow().is_of(&table.config) {
-            self.keys.replace(Rc::new(Keys::of(&table.config)));
+            self.keys.replace(Rc::new(Keys::of(&table.config, &self.shared.key_limits)));
         }
         Rc::clone(&self.keys.borrow())
     }

@@ -4,7 +4,6 @@
 //! old; a full channel or a write error loses its lines, which are counted; nothing blocks.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ const SHOWN: usize = 512;
 /// Lines and how many they are.
 #[derive(Default)]
 struct Lines {
-    text: String,
+    text: Vec<u8>,
     count: u64,
 }
 
@@ -70,7 +69,12 @@ impl AccessLog {
 
     /// A worker's own buffer.
     pub fn worker(&self) -> WorkerLog {
-        WorkerLog(Rc::new(Buffer { log: self.clone(), text: RefCell::default(), wake: Arc::default() }))
+        WorkerLog(Rc::new(Buffer {
+            log: self.clone(),
+            text: RefCell::default(),
+            clockface: RefCell::default(),
+            wake: Arc::default(),
+        }))
     }
 
     /// Waits until everything handed on so far is written, at most `limit`.
@@ -94,7 +98,7 @@ fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
     for parcel in parcels {
         match parcel {
             Parcel::Lines(lines) => {
-                if out.write_all(lines.text.as_bytes()).and_then(|()| out.flush()).is_err() {
+                if out.write_all(&lines.text).and_then(|()| out.flush()).is_err() {
                     dropped.inc_by(lines.count);
                 }
             }
@@ -107,6 +111,7 @@ fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
 struct Buffer {
     log: AccessLog,
     text: RefCell<Lines>,
+    clockface: RefCell<Clockface>,
     wake: Arc<tokio::sync::Notify>,
 }
 
@@ -131,12 +136,12 @@ impl WorkerLog {
         let was_empty = lines.count == 0;
         lines.count += 1;
         if self.0.log.json {
-            line.write_json(&mut lines.text);
+            line.write_json_by(&mut self.0.clockface.borrow_mut(), &mut lines.text);
         } else {
             line.write_text(&mut lines.text);
         }
         if BUFFER_BYTES <= lines.text.len() {
-            let fresh = Lines { text: String::with_capacity(BUFFER_BYTES + LINE_ROOM), count: 0 };
+            let fresh = Lines { text: Vec::with_capacity(BUFFER_BYTES + LINE_ROOM), count: 0 };
             self.0.log.hand_on(std::mem::replace(&mut *lines, fresh));
         } else if was_empty {
             self.0.wake.notify_one();
@@ -203,18 +208,22 @@ pub enum Number {
 
 impl Line<'_> {
     /// Appends the line as one JSON object and a line feed.
-    pub fn write_json(&self, out: &mut String) {
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write_json_by(&mut Clockface::default(), out);
+    }
+
+    fn write_json_by(&self, clockface: &mut Clockface, out: &mut Vec<u8>) {
         out.reserve(LINE_ROOM);
-        out.push_str("{\"ts\":\"");
-        write_time(out, self.at);
+        out.extend_from_slice(b"{\"ts\":\"");
+        clockface.write(out, self.at);
         push_all(out, ["\",\"level\":\"", self.level, "\",\"msg\":\"request\""]);
         for (key, word) in self.words.iter().filter(|(_, word)| !word.text().is_empty()) {
             push_all(out, [",\"", key, "\":\""]);
             match word {
-                Word::Own(text) => out.push_str(text),
+                Word::Own(text) => out.extend_from_slice(text.as_bytes()),
                 Word::Free(text) => escape(out, text),
             }
-            out.push('"');
+            out.push(b'"');
         }
         for (key, value) in self.numbers {
             if let Some(value) = value {
@@ -222,10 +231,10 @@ impl Line<'_> {
                 write_number(out, *value);
             }
         }
-        out.push_str("}\n");
+        out.extend_from_slice(b"}\n");
     }
 
-    fn write_text(&self, out: &mut String) {
+    fn write_text(&self, out: &mut Vec<u8>) {
         write_time(out, self.at);
         let _ = write!(out, " {} request", self.level.to_ascii_uppercase());
         for (key, value) in self.words.iter().map(|(key, word)| (key, word.text())).filter(|(_, text)| !text.is_empty())
@@ -233,11 +242,11 @@ impl Line<'_> {
             let plain = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
             let _ = write!(out, " {key}=");
             if plain {
-                out.push_str(value);
+                out.extend_from_slice(value.as_bytes());
             } else {
-                out.push('"');
+                out.push(b'"');
                 escape(out, value);
-                out.push('"');
+                out.push(b'"');
             }
         }
         for (key, value) in self.numbers {
@@ -246,17 +255,17 @@ impl Line<'_> {
                 write_number(out, *value);
             }
         }
-        out.push('\n');
+        out.push(b'\n');
     }
 }
 
-fn push_all(out: &mut String, pieces: [&str; 3]) {
+fn push_all(out: &mut Vec<u8>, pieces: [&str; 3]) {
     for piece in pieces {
-        out.push_str(piece);
+        out.extend_from_slice(piece.as_bytes());
     }
 }
 
-fn write_number(out: &mut String, number: Number) {
+fn write_number(out: &mut Vec<u8>, number: Number) {
     match number {
         Number::Count(count) => push_count(out, count, 1),
         Number::Millis(span) => push_millis(out, span),
@@ -264,10 +273,10 @@ fn write_number(out: &mut String, number: Number) {
 }
 
 /// Writes a time in milliseconds with three decimals: `1.234`. Formatting a float would cost more than the routing.
-pub fn push_millis(out: &mut String, span: Duration) {
+pub fn push_millis(out: &mut Vec<u8>, span: Duration) {
     let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     push_count(out, micros / 1_000, 1);
-    out.push('.');
+    out.push(b'.');
     push_count(out, micros % 1_000, 3);
 }
 
@@ -275,7 +284,7 @@ pub fn push_millis(out: &mut String, span: Duration) {
 const MAX_DIGITS: usize = 20;
 
 /// Writes a number in decimal with at least `width` digits.
-fn push_count(out: &mut String, mut count: u64, width: usize) {
+fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
     let mut digits = [b'0'; MAX_DIGITS];
     let mut at = MAX_DIGITS;
     while 0 < count || MAX_DIGITS - at < width {
@@ -283,29 +292,53 @@ fn push_count(out: &mut String, mut count: u64, width: usize) {
         digits[at] = b'0' + (count % 10) as u8;
         count /= 10;
     }
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+    out.extend_from_slice(&digits[at..]);
 }
 
-fn escape(out: &mut String, text: &str) {
+fn escape(out: &mut Vec<u8>, text: &str) {
     let is_plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     if text.len() <= SHOWN && text.bytes().all(is_plain) {
-        out.push_str(text);
+        out.extend_from_slice(text.as_bytes());
         return;
     }
     for character in text.chars().take(SHOWN) {
         match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
             character if character.is_control() => {
                 let _ = write!(out, "\\u{:04x}", u32::from(character));
             }
-            character => out.push(character),
+            character => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 }
 
+/// The last second as text: most lines of a second share it.
+#[derive(Default)]
+struct Clockface {
+    second: u64,
+    text: Vec<u8>,
+}
+
+impl Clockface {
+    /// Writes what [`write_time`] writes.
+    fn write(&mut self, out: &mut Vec<u8>, at: Duration) {
+        /// `Z` and the milliseconds before it.
+        const FRACTION: usize = 4;
+        if self.text.is_empty() || self.second != at.as_secs() {
+            self.text.clear();
+            write_time(&mut self.text, at);
+            self.text.truncate(self.text.len() - FRACTION);
+            self.second = at.as_secs();
+        }
+        out.extend_from_slice(&self.text);
+        push_count(out, u64::from(at.subsec_millis()), 3);
+        out.push(b'Z');
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds.
-pub fn write_time(out: &mut String, at: Duration) {
+pub fn write_time(out: &mut Vec<u8>, at: Duration) {
     let (days, second) = ((at.as_secs() / 86_400) as i64, at.as_secs() % 86_400);
     // Days to civil date, by the 400-year cycle counted from 0000-03-01.
     let shifted = days + 719_468;
@@ -327,7 +360,7 @@ pub fn write_time(out: &mut String, at: Duration) {
     ];
     for (number, width, end) in parts {
         push_count(out, number, width);
-        out.push(end);
+        out.push(end as u8);
     }
 }
 
@@ -348,19 +381,31 @@ mod tests {
             ("duration_ms", Some(Number::Millis(Duration::from_nanos(1_234_567)))),
             ("ttft_ms", None),
         ];
-        let mut json = String::new();
+        let mut json = Vec::new();
         line(&words, &numbers).write_json(&mut json);
-        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(read["model"], "a\"b\\c\nd");
         assert_eq!(read["status"], 200);
         assert_eq!(read["ts"], "2026-11-24T00:01:02.345Z");
         assert!(read.get("backend").is_none() && read.get("ttft_ms").is_none());
-        let mut text = String::new();
+        let mut text = Vec::new();
         line(&words, &numbers).write_text(&mut text);
         assert_eq!(
-            text,
+            String::from_utf8(text).unwrap(),
             "2026-11-24T00:01:02.345Z INFO request route=gpt-4-router model=\"a\\\"b\\\\c\\u000ad\" status=200 duration_ms=1.234\n"
         );
+    }
+
+    #[test]
+    fn a_clockface_says_what_the_clock_says() {
+        let mut face = Clockface::default();
+        for millis in [0, 1, 999, 1_000, 1_001, 1_795_478_462_345, 1_795_478_462_999, 1_795_478_463_000, 5] {
+            let at = Duration::from_millis(millis);
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            face.write(&mut one, at);
+            write_time(&mut other, at);
+            assert_eq!(one, other, "{millis}");
+        }
     }
 
     #[test]
@@ -368,8 +413,8 @@ mod tests {
         let dropped = IntCounter::new("d", "d").unwrap();
         let (parcels, _receiver) = sync_channel(1);
         let log = AccessLog { parcels, dropped: dropped.clone(), json: true };
-        log.hand_on(Lines { text: "a\nb\n".to_owned(), count: 2 });
-        log.hand_on(Lines { text: "c\nd\ne\n".to_owned(), count: 3 });
+        log.hand_on(Lines { text: b"a\nb\n".to_vec(), count: 2 });
+        log.hand_on(Lines { text: b"c\nd\ne\n".to_vec(), count: 3 });
         assert_eq!(dropped.get(), 3);
     }
 }

@@ -22,9 +22,9 @@ struct OurTime;
 
 impl FormatTime for OurTime {
     fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
-        let mut text = String::with_capacity(24);
+        let mut text = Vec::with_capacity(24);
         write_time(&mut text, clock::unix_now());
-        writer.write_str(&text)
+        writer.write_str(&String::from_utf8_lossy(&text))
     }
 }
 

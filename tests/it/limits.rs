@@ -192,6 +192,27 @@ fn a_key_reaches_its_routes_only() {
 }
 
 #[test]
+fn a_key_has_limits_of_its_own() {
+    let providers = Providers::pair();
+    let keys = "auth: {keys: [{name: few, key: sk-few, rpm: 2}, {name: one, key: sk-one, max_in_flight: 1}]}\n";
+    let gateway = Gateway::start(providers.yaml(keys));
+    let by = |key: &str| Ask::chat("r").header("authorization", &format!("Bearer {key}"));
+    assert_eq!([gateway.ask(&by("sk-few")).status(), gateway.ask(&by("sk-few")).status()], [200, 200]);
+    let refused = gateway.ask(&by("sk-few"));
+    assert_eq!((refused.status(), refused.code().as_str()), (429, "client_rate_limit_exceeded"), "{refused:?}");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=30).contains(&wait), "{refused:?}");
+    providers.fault("openai", Fault::Hang(HangAt::BeforeHeaders));
+    let mut waiting = gateway.connect();
+    waiting.send(&by("sk-one"));
+    wait_for("the waiting call", || (3 <= providers.calls("openai")).then_some(()));
+    assert_eq!(gateway.ask(&by("sk-one")).status(), 429);
+    drop(waiting);
+    providers.heal("openai");
+    wait_for("its place", || (gateway.ask(&by("sk-one")).status() == 200).then_some(()));
+}
+
+#[test]
 fn a_client_that_asks_before_it_sends_is_answered_here() {
     let providers = Providers::pair();
     let gateway = Gateway::start(providers.yaml(""));

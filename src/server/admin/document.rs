@@ -56,9 +56,9 @@ pub(super) struct Facts<'a> {
 
 /// RFC 3339 of a time since the epoch.
 pub(super) fn time(since_epoch: Duration) -> String {
-    let mut text = String::with_capacity(24);
+    let mut text = Vec::with_capacity(24);
     write_time(&mut text, since_epoch);
-    text
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The whole document.
