@@ -56,6 +56,8 @@ pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
     admin: Option<Admin>,
+    /// Heard from before the first event says that it listens: who reads that may already stop it.
+    signals: Signals,
     ended: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -89,6 +91,7 @@ impl Server {
     /// # Errors
     /// The system's.
     pub fn start(supervisor: &Supervisor, listener: TcpListener, log: Option<AccessLog>) -> std::io::Result<Self> {
+        let signals = Signals::new()?;
         let metrics = Arc::clone(supervisor.metrics());
         let shared = Shared::new(Arc::clone(&metrics), supervisor.current().clone(), log);
         let table = supervisor.current().get();
@@ -125,7 +128,7 @@ impl Server {
         let ended = actix_rt::spawn(server);
         let hash = table.config.hash.as_str();
         info!(%address, workers, version = env!("CARGO_PKG_VERSION"), config = hash, "listening");
-        Ok(Self { handle, shared, address, admin: None, ended })
+        Ok(Self { handle, shared, address, admin: None, signals, ended })
     }
 
     /// Opens the operators' door as well. It stays open until all requests are answered. Must run on the control arbiter.
@@ -143,22 +146,18 @@ impl Server {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
-    ///
-    /// # Errors
-    /// The system's, if it takes no signal handler.
-    pub async fn run(self) -> std::io::Result<()> {
-        let mut signals = Signals::new()?;
-        signals.next().await;
-        self.stop(&mut signals).await;
-        Ok(())
+    pub async fn run(mut self) {
+        self.signals.next().await;
+        self.stop().await;
     }
 
     #[expect(clippy::cognitive_complexity, reason = "tracing's macros count as branches")]
-    async fn stop(self, signals: &mut Signals) {
-        let table = self.shared.current.get();
+    async fn stop(self) {
+        let Self { handle, shared, admin, mut signals, .. } = self;
+        let table = shared.current.get();
         let settings = &table.config.server;
-        self.shared.drain();
-        info!(in_flight = self.shared.live(), "draining");
+        shared.drain();
+        info!(in_flight = shared.live(), "draining");
         let mut end = Stop::Drained;
         if !settings.shutdown_delay.is_zero() {
             tokio::select! {
@@ -167,36 +166,19 @@ impl Server {
             }
         }
         if end == Stop::Drained {
-            end = self.finish(settings.shutdown_timeout, signals).await;
+            end = finish(&handle, &shared, settings.shutdown_timeout, &mut signals).await;
         }
         match end {
             Stop::Drained => info!("drained"),
-            Stop::Limit | Stop::Again => warn!(in_flight = self.shared.live(), "stopped before all was answered"),
+            Stop::Limit | Stop::Again => warn!(in_flight = shared.live(), "stopped before all was answered"),
         }
-        if let Some(admin) = &self.admin {
+        if let Some(admin) = &admin {
             admin.stop().await;
         }
-        if let Some(log) = &self.shared.log {
+        if let Some(log) = &shared.log {
             log.flush(LOG_FLUSH);
         }
         info!("stopped");
-    }
-
-    /// Takes no new connections and waits for what is under way; leftovers are told and cut.
-    async fn finish(&self, limit: Duration, signals: &mut Signals) -> Stop {
-        let mut closing = std::pin::pin!(self.handle.stop(true));
-        tokio::select! {
-            () = &mut closing => return Stop::Drained,
-            () = tokio::time::sleep(limit) => {}
-            () = signals.next() => return Stop::Again,
-        }
-        self.shared.cut();
-        tokio::select! {
-            () = &mut closing => {}
-            () = tokio::time::sleep(LAST_WORDS) => {}
-            () = signals.next() => return Stop::Again,
-        }
-        Stop::Limit
     }
 
     /// Stops at once, for tests and the demo's end.
@@ -204,6 +186,23 @@ impl Server {
         self.handle.stop(false).await;
         let _ = self.ended.await;
     }
+}
+
+/// Takes no new connections and waits for what is under way; leftovers are told and cut.
+async fn finish(handle: &ServerHandle, shared: &Shared, limit: Duration, signals: &mut Signals) -> Stop {
+    let mut closing = std::pin::pin!(handle.stop(true));
+    tokio::select! {
+        () = &mut closing => return Stop::Drained,
+        () = tokio::time::sleep(limit) => {}
+        () = signals.next() => return Stop::Again,
+    }
+    shared.cut();
+    tokio::select! {
+        () = &mut closing => {}
+        () = tokio::time::sleep(LAST_WORDS) => {}
+        () = signals.next() => return Stop::Again,
+    }
+    Stop::Limit
 }
 
 /// SIGTERM and SIGINT.

@@ -37,9 +37,9 @@ async fn play(config: Arc<Config>) -> Result<(), (u8, String)> {
     serve::begin_events(&config)?;
     let (server, _) = serve::start(&config)?;
     let _ = say(&guide(server.address().port(), &simulator));
-    let ended = server.run().await;
+    server.run().await;
     simulator.stop().await;
-    ended.map_err(|error| (NO_ADDRESS, format!("signals cannot be heard: {error}")))
+    Ok(())
 }
 
 /// What to type.

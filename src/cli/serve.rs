@@ -88,7 +88,8 @@ async fn serve(loaded: &Loaded, path: PathBuf, options: &Options) -> Result<(), 
         let opened = server.open_admin(listener, levers);
         opened.map_err(|error| (NO_ADDRESS, format!("the admin listener cannot serve: {error}")))?;
     }
-    server.run().await.map_err(|error| (NO_ADDRESS, format!("signals cannot be heard: {error}")))
+    server.run().await;
+    Ok(())
 }
 
 /// Begins to write events.
