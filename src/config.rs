@@ -167,5 +167,10 @@ impl Loaded {
     }
 }
 
+/// Reads a duration as configurations spell it: `30`, `250ms`, `1m30s`, `2h`; none if it is none.
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    scalar::duration(text).ok()
+}
+
 #[cfg(test)]
 mod tests;

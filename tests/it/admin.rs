@@ -95,6 +95,19 @@ fn a_hand_on_a_circuit_is_felt_by_the_next_request_of_every_worker() {
 }
 
 #[test]
+fn a_circuit_opened_for_a_time_comes_back_by_itself() {
+    let providers = Providers::pair();
+    let gateway = Gateway::start(providers.yaml(PATIENT));
+    let shown = circuit(&gateway, "openai", json!({"action": "force_open", "ttl": "1s"}));
+    assert_eq!(shown["circuit"]["override"], "force_open", "{shown}");
+    assert_all(&gateway, "azure=200");
+    wait_for("its way back", || {
+        let answer = gateway.ask(&Ask::chat("r"));
+        (answer.header("x-breakwater-backend") == Some("openai")).then_some(())
+    });
+}
+
+#[test]
 fn a_circuit_held_closed_lets_everything_through_and_never_opens() {
     for action in ["force_closed", "disabled"] {
         let providers = Providers::pair();
@@ -306,7 +319,7 @@ fn what_is_wrong_with_a_call_is_said() {
     let circuit = "/admin/backends/openai/circuit";
     let table = [
         (Ask::post(circuit, r#"{"action":"open"}"#), 400, "invalid_value", json!("action")),
-        (Ask::post(circuit, r#"{"action":"force_open","ttl":"5m"}"#), 400, "invalid_value", json!("ttl")),
+        (Ask::post(circuit, r#"{"action":"force_open","ttl":"soon"}"#), 400, "invalid_value", json!("ttl")),
         (Ask::post(circuit, r#"{"action":"auto","blocks":true}"#), 400, "invalid_value", json!("blocks")),
         (Ask::post(circuit, "force_open"), 400, "invalid_json", Value::Null),
         (Ask::post(circuit, vec![b' '; 20 << 10]), 413, "request_too_large", Value::Null),

@@ -1,10 +1,13 @@
 //! What operators' bodies say. Pure.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
 use crate::backend::machine::Command;
 use crate::backend::status::Override;
+use crate::config::parse_duration;
 
 /// What a body looks like.
 const CIRCUIT_EXAMPLE: &str = r#"{"action": "force_open"}"#;
@@ -12,6 +15,9 @@ const LEVEL_EXAMPLE: &str = r#"{"level": "debug"}"#;
 
 /// The words of `action`.
 const ACTIONS: &str = "one of force_open, force_closed, disabled, auto, reset";
+
+/// What a `ttl` may be.
+const TTL: &str = "a duration above zero such as 30, \"90s\" or \"5m\", and only with the action force_open";
 
 /// Longest filter that is taken.
 const MAX_LEVEL: usize = 256;
@@ -26,7 +32,7 @@ pub(super) struct Circuit {
 }
 
 impl Circuit {
-    /// Reads `{"action": …, "blocks"?: bool}`.
+    /// Reads `{"action": …, "ttl"?: duration, "blocks"?: bool}`.
     ///
     /// # Errors
     /// What is wrong, and what there may be.
@@ -34,12 +40,11 @@ impl Circuit {
         let object = object(body, CIRCUIT_EXAMPLE)?;
         for key in object.keys() {
             match key.as_str() {
-                "action" | "blocks" => {}
-                "ttl" => {
-                    let why = "an override that ends by itself is not available yet: leave it out, and release the override with `auto`";
-                    return Err(Refusal::field("ttl", why));
+                "action" | "blocks" | "ttl" => {}
+                _ => {
+                    let why = "the body may hold `action`, `ttl` and `blocks` and nothing else";
+                    return Err(Refusal::field("action", why));
                 }
-                _ => return Err(Refusal::field("action", "the body may hold `action` and `blocks` and nothing else")),
             }
         }
         let action = object.get("action").and_then(Value::as_str).unwrap_or_default();
@@ -49,12 +54,30 @@ impl Circuit {
             ("reset", Some(Value::Bool(blocks))) => *blocks,
             (_, Some(_)) => return Err(Refusal::field("blocks", "true or false, and only with the action reset")),
         };
+        let ttl = object.get("ttl").map(|ttl| (by_word, lifetime(ttl)));
         match by_word {
+            Some(hand) if ttl.is_some() => match ttl {
+                Some((Some(Override::ForceOpen), Some(ttl))) => {
+                    Ok(Self { word: hand.name(), command: Command::ForceOpenFor(ttl) })
+                }
+                Some(_) | None => Err(Refusal::field("ttl", TTL)),
+            },
+            None if ttl.is_some() => Err(Refusal::field("ttl", TTL)),
             Some(hand) => Ok(Self { word: hand.name(), command: Command::Override(hand) }),
             None if action == "reset" => Ok(Self { word: "reset", command: Command::Reset { blocks } }),
             None => Err(Refusal::field("action", ACTIONS)),
         }
     }
+}
+
+/// Seconds as a number, or a duration as configurations spell it; above zero.
+fn lifetime(ttl: &Value) -> Option<Duration> {
+    let read = match ttl {
+        Value::Number(seconds) => parse_duration(&seconds.to_string()),
+        Value::String(text) => parse_duration(text),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    read.filter(|ttl| !ttl.is_zero())
 }
 
 /// Reads `{"level": …}`.
@@ -111,7 +134,12 @@ mod tests {
             (r#"{"action":"reset","block":true}"#, wrong("action")),
             (r#"{"action":"reset","blocks":"yes"}"#, wrong("blocks")),
             (r#"{"action":"auto","blocks":true}"#, wrong("blocks")),
-            (r#"{"action":"force_open","ttl":"5m"}"#, wrong("ttl")),
+            (r#"{"action":"force_open","ttl":"5m"}"#, Ok(Command::ForceOpenFor(Duration::from_secs(300)))),
+            (r#"{"action":"force_open","ttl":30}"#, Ok(Command::ForceOpenFor(Duration::from_secs(30)))),
+            (r#"{"action":"force_open","ttl":0}"#, wrong("ttl")),
+            (r#"{"action":"force_open","ttl":"soon"}"#, wrong("ttl")),
+            (r#"{"action":"force_closed","ttl":30}"#, wrong("ttl")),
+            (r#"{"action":"reset","ttl":30}"#, wrong("ttl")),
             ("force_open", wrong("body")),
             ("[]", wrong("body")),
             ("", wrong("body")),
