@@ -343,8 +343,8 @@ impl Trip<'_> {
         let left = Arc::clone(plan.route());
         let wants = left.config.policy.on_exhausted.contains(&OnExhausted::FallbackRoute);
         let limits = self.wanted.limits();
-        let has_attempts = self.budget.after(clock::now()) != Next::Spent && !limits.disable_fallbacks;
-        if !wants || !has_attempts || !plan.fall_back(after) {
+        let has_more = matches!(self.budget.after(clock::now()), Next::Failover | Next::Fallback);
+        if !wants || !has_more || limits.disable_fallbacks || !plan.fall_back(after) {
             return false;
         }
         self.queued = None;

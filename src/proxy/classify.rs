@@ -6,7 +6,6 @@
 use super::error_fields::ErrorFields;
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::config::{ClassifyRule, Provider};
-use crate::error::ErrorType;
 
 /// What an attempt met.
 #[derive(Clone, Copy, Debug)]
@@ -98,19 +97,7 @@ fn by_rule(status: u16, fields: &ErrorFields, rules: &[ClassifyRule]) -> Option<
             && has(&rule.kind, &fields.kind)
             && rule.message_contains.as_ref().is_none_or(|part| says(fields, part))
     })?;
-    Some(match rule.class {
-        ErrorType::RateLimit => Class::RateLimited,
-        ErrorType::InsufficientQuota => Class::QuotaExhausted,
-        ErrorType::ServiceUnavailable => Class::ServerError,
-        ErrorType::ApiConnection => Class::Malformed,
-        ErrorType::Timeout => Class::Timeout(TimeoutKind::Status),
-        ErrorType::Authentication => Class::Auth,
-        ErrorType::PermissionDenied => Class::Permission,
-        ErrorType::NotFound => Class::NotFound,
-        ErrorType::ContextWindowExceeded => Class::ContextWindow,
-        ErrorType::ContentPolicyViolation => Class::Policy,
-        ErrorType::BadRequest => Class::CallerFault,
-    })
+    Some(Class::of(rule.class))
 }
 
 /// Whether the message holds this text, ASCII case ignored.
@@ -180,6 +167,7 @@ fn names_other_object(fields: &ErrorFields) -> bool {
 mod tests {
     use super::super::error_fields::find_error;
     use super::*;
+    use crate::error::ErrorType;
 
     const OPENAI: Provider = Provider::OpenAi;
     const AZURE: Provider = Provider::AzureV1;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::IntCounter;
 use tokio::sync::Notify;
 
 use super::auth::Keys;
@@ -13,6 +14,7 @@ use crate::proxy::Proxy;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
+use crate::telemetry::labels::{AuthFailure, Label as _};
 use crate::telemetry::{Metrics, RouteHandles};
 
 /// What all workers share.
@@ -25,6 +27,8 @@ pub(super) struct Shared {
     pub(super) unrouted: Arc<RouteHandles>,
     /// The access log, where one is written.
     pub(super) log: Option<AccessLog>,
+    /// Clients turned away, in the order of [`AuthFailure::ALL`]: a flood of them must not queue at a look-up.
+    pub(super) auth_failures: Vec<IntCounter>,
     /// The limits of client keys.
     pub(super) key_limits: KeyLimits,
     /// When the gateway started, in seconds since the epoch.
@@ -43,11 +47,14 @@ impl Shared {
     /// Shared state of a gateway that is about to start.
     pub(super) fn new(metrics: Arc<Metrics>, current: CurrentTable, log: Option<AccessLog>) -> Arc<Self> {
         let unrouted = metrics.route("_none");
+        let auth_failures =
+            AuthFailure::ALL.iter().map(|failure| metrics.auth_failures.child(&[failure.name()])).collect();
         Arc::new(Self {
             metrics,
             current,
             unrouted,
             log,
+            auth_failures,
             key_limits: KeyLimits::default(),
             started_at: crate::clock::unix_now().as_secs(),
             draining: AtomicBool::new(false),
