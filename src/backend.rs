@@ -5,12 +5,15 @@
 
 mod actor;
 pub mod circuit_breaker;
+pub mod endpoint;
+pub mod ledger;
 mod limiter;
 pub mod machine;
 mod outbox;
 pub mod outcome;
 mod permit;
 pub mod quota;
+pub mod scope;
 pub mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +23,19 @@ use actix::{Actor as _, Addr};
 
 use self::actor::{BackendActor, Order, Settle};
 pub use self::circuit_breaker::Kind;
+use self::endpoint::Endpoint;
+use self::ledger::Ledger;
 pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
 pub use self::outbox::Outbox;
+use self::outcome::Block;
 pub use self::permit::Permit;
+use self::permit::Taken;
+use self::scope::Blocks;
+use self::status::Slot;
 pub use self::status::{Admission, BackendStatus, Reason, Rejection, Standing};
 use crate::clock::{self, Instant};
-use crate::config::{self, BackendId};
+use crate::config::{self, BackendId, Provider};
 
 /// Who hears of edges: given at birth, so that no decision knows a metric.
 pub trait Observer: Send + Sync {
@@ -41,8 +50,29 @@ pub trait Observer: Send + Sync {
 pub struct Backend {
     config: Arc<config::Backend>,
     status: Arc<BackendStatus>,
+    scopes: Scopes,
     limiter: Arc<Limiter>,
     mailbox: Arc<Mailbox>,
+}
+
+/// What a backend may have in common with others.
+#[derive(Clone)]
+pub struct Scopes {
+    /// Its blocks: its own, its credential's, its quota's.
+    pub blocks: Blocks,
+    /// What the provider says is left of its quota.
+    pub ledger: Arc<Ledger>,
+    /// The circuit of its host.
+    pub endpoint: Arc<Endpoint>,
+}
+
+impl Scopes {
+    /// Those of a backend that shares nothing.
+    pub fn alone(config: &config::Backend) -> Self {
+        let policy = endpoint::policy(&config.policy);
+        let endpoint = Endpoint::new(config.base_url.endpoint(), policy, fastrand::u64(..), clock::now());
+        Self { blocks: Blocks::default(), ledger: Arc::default(), endpoint }
+    }
 }
 
 /// Where the backend's actor is reached, also after it was replaced.
@@ -66,23 +96,26 @@ pub struct Call {
 
 impl Backend {
     /// Starts a backend with a new cell. Must run on the control arbiter.
-    pub fn start(config: Arc<config::Backend>, observer: Arc<dyn Observer>) -> Arc<Self> {
+    pub fn start(config: Arc<config::Backend>, scopes: Scopes, observer: Arc<dyn Observer>) -> Arc<Self> {
         let now = clock::now();
         let status = Arc::new(BackendStatus::new(&config.policy));
         let machine = Machine::new(config.policy.clone(), fastrand::u64(..), now);
-        let addr = Mutex::new(launch(&config, machine, &status, &observer));
-        let limiter = Limiter::new(&config.policy);
-        Arc::new(Self { config, status, limiter, mailbox: Arc::new(Mailbox { addr, observer }) })
+        let addr = Mutex::new(launch(&config, machine, &status, &scopes, &observer));
+        let limiter = limiter(&config);
+        Arc::new(Self { config, status, scopes, limiter, mailbox: Arc::new(Mailbox { addr, observer }) })
     }
 
-    /// The handle for a changed configuration of the same upstream: cell and actor go on. Must run on the control arbiter.
-    pub fn reconfigured(&self, config: Arc<config::Backend>) -> Arc<Self> {
+    /// The handle for a changed configuration of the same upstream: cell and actor go on, and so do its own blocks. Must run
+    /// on the control arbiter.
+    pub fn reconfigured(&self, config: Arc<config::Backend>, scopes: Scopes) -> Arc<Self> {
         let same_limits = self.config.policy.requests_per_minute == config.policy.requests_per_minute
             && self.config.policy.tokens_per_minute == config.policy.tokens_per_minute;
-        let limiter = if same_limits { Arc::clone(&self.limiter) } else { Limiter::new(&config.policy) };
+        let limiter = if same_limits { Arc::clone(&self.limiter) } else { limiter(&config) };
+        let scopes = Scopes { blocks: self.scopes.blocks.moved_to(&scopes.blocks), ..scopes };
         // One per reload.
-        self.addr().do_send(Order::Reconfigure(Box::new(config.policy.clone())));
-        Arc::new(Self { config, status: Arc::clone(&self.status), limiter, mailbox: Arc::clone(&self.mailbox) })
+        self.addr().do_send(Order::Reconfigure(Box::new(config.policy.clone()), scopes.clone()));
+        let (status, mailbox) = (Arc::clone(&self.status), Arc::clone(&self.mailbox));
+        Arc::new(Self { config, status, scopes, limiter, mailbox })
     }
 
     /// Whether its actor is there.
@@ -100,7 +133,7 @@ impl Backend {
         let now = clock::now();
         let (policy, seen) = (self.config.policy.clone(), self.status.circuit());
         let machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
-        let addr = launch(&self.config, machine, &self.status, &self.mailbox.observer);
+        let addr = launch(&self.config, machine, &self.status, &self.scopes, &self.mailbox.observer);
         *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
     }
 
@@ -124,15 +157,84 @@ impl Backend {
         &self.limiter
     }
 
+    /// What it may have in common with others.
+    pub fn scopes(&self) -> &Scopes {
+        &self.scopes
+    }
+
+    /// Until when a block lasts; zero if it is not set.
+    pub fn blocked_until(&self, block: Block) -> Instant {
+        self.scopes.blocks.until(block)
+    }
+
+    /// How it stands towards a call of about `tokens` tokens: its cell, its host, its blocks, and what its provider says is
+    /// left. Changes nothing.
+    pub fn read(&self, tokens: u64, now: Instant) -> Standing {
+        let own = self.status.read(now);
+        let admission = self.shared_gates(now).map_or(own.admission, |gates| own.admission.and(gates));
+        Standing { admission, deferred: self.is_deferred(tokens, now), ..own }
+    }
+
+    /// What its blocks and its host say; none: nothing against it.
+    fn shared_gates(&self, now: Instant) -> Option<Admission> {
+        let block = self
+            .scopes
+            .blocks
+            .longest(now)
+            .map(|(block, until)| Admission::Denied(Rejection::lasting(Reason::Blocked(block), until.since(now))));
+        match (block, self.scopes.endpoint.admission(now)) {
+            (block, Admission::Free) => block,
+            (None, host) => Some(host),
+            (Some(block), host) => Some(host.and(block)),
+        }
+    }
+
+    fn is_deferred(&self, tokens: u64, now: Instant) -> bool {
+        let quota = &self.config.policy.quota;
+        quota.learned && self.scopes.ledger.is_spent(tokens, now)
+            || quota.ptu_target_utilization.is_some_and(|target| self.scopes.ledger.is_full(target, now))
+    }
+
     /// Takes leave for one attempt.
     ///
     /// # Errors
     /// Why not now, and when to come back.
     pub fn try_take(self: &Arc<Self>, call: Call, now: Instant, outbox: &Arc<Outbox>) -> Result<Permit, Rejection> {
-        let slot = self.status.try_take(now)?;
-        let mut permit = Permit::new(self, outbox, slot, now, call);
-        // Denied here, the permit drops and gives everything back.
+        self.take(call, now, outbox, false)
+    }
+
+    /// Takes leave for one attempt at an open circuit whose time is not over: where nobody else can serve
+    /// (spec/resilience.md 9.1, `least_bad`).
+    ///
+    /// # Errors
+    /// Why not even so.
+    pub fn try_take_early(
+        self: &Arc<Self>,
+        call: Call,
+        now: Instant,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Permit, Rejection> {
+        self.take(call, now, outbox, true)
+    }
+
+    fn take(
+        self: &Arc<Self>,
+        call: Call,
+        now: Instant,
+        outbox: &Arc<Outbox>,
+        early: bool,
+    ) -> Result<Permit, Rejection> {
+        if let Some(Admission::Denied(rejection)) = self.shared_gates(now) {
+            return Err(rejection);
+        }
+        let slot = if early { self.status.try_take_early(now) } else { self.status.try_take(now) }?;
+        let host = self.scopes.endpoint.claim(now);
+        let places = Taken { slot, host: host.unwrap_or(Slot::NONE), early };
+        let mut permit = Permit::new(self, outbox, places, now, call);
+        // Denied from here on, the permit drops and gives everything back.
+        host?;
         self.limiter.try_charge(call.tokens)?;
+        self.scopes.ledger.admit(call.tokens);
         permit.begin(call.limit);
         Ok(permit)
     }
@@ -149,6 +251,12 @@ impl Backend {
         #[expect(clippy::disallowed_methods, reason = "the room's face, once per admin call")]
         let asked = self.addr().send(Order::Do(command));
         asked.await.is_ok()
+    }
+
+    /// A check has connected to its host, outside of any call.
+    pub fn connected(&self) {
+        // One per check, each longer than its handling.
+        self.addr().do_send(Order::Connected);
     }
 
     /// Makes its actor panic.
@@ -182,8 +290,19 @@ fn launch(
     config: &config::Backend,
     machine: Machine,
     status: &Arc<BackendStatus>,
+    scopes: &Scopes,
     observer: &Arc<dyn Observer>,
 ) -> Addr<BackendActor> {
     let (id, status, observer) = (config.id.clone(), Arc::clone(status), Arc::clone(observer));
-    BackendActor { id, machine, status, observer, timer: None }.start()
+    let machine = machine.with_blocks(scopes.blocks.clone());
+    BackendActor { id, machine, status, endpoint: Arc::clone(&scopes.endpoint), observer, timer: None }.start()
+}
+
+/// Its limits per minute. Azure counts what a call may cost, not what it did (spec/resilience.md 4.1).
+fn limiter(config: &config::Backend) -> Arc<Limiter> {
+    let earns_credit = match config.provider {
+        Provider::OpenAi | Provider::Compatible(_) => true,
+        Provider::AzureDated { .. } | Provider::AzureV1 => false,
+    };
+    Limiter::new(&config.policy, earns_credit)
 }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor as _, Addr};
 
-use self::actor::{Next, RouterActor, Swap};
+use self::actor::{LeastBad, Next, RouterActor, Swap};
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
 pub use self::queue::{Queues, Ticket};
 pub use self::table::{Candidate, RouteEntry, Table};
@@ -104,6 +104,18 @@ impl Router {
     pub async fn next(&self, plan: Plan) -> Option<(Plan, Result<Chosen, Exhausted>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
         let asked = self.addr.borrow().send(Next(plan));
+        let answer = asked.await;
+        if answer.is_err() {
+            self.revive();
+        }
+        answer.ok()
+    }
+
+    /// Where nobody can serve: leave to call the open circuit that comes back soonest, before its time. `None` as
+    /// [`Router::next`].
+    pub async fn least_bad(&self, plan: Plan) -> Option<(Plan, Option<Chosen>)> {
+        #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
+        let asked = self.addr.borrow().send(LeastBad(plan));
         let answer = asked.await;
         if answer.is_err() {
             self.revive();

@@ -6,6 +6,7 @@
 mod actor;
 mod observer;
 mod prepare;
+mod scopes;
 #[cfg(test)]
 mod tests;
 

@@ -206,7 +206,7 @@ async fn in_turns(count: u64, mut turn: impl FnMut()) {
 }
 
 fn need() -> Need {
-    Need { stream: false, reasoning: false, tokens: TOKENS, deadline: clock::now().plus(LIMIT) }
+    Need { stream: false, reasoning: false, tokens: TOKENS, open_outputs: 0, deadline: clock::now().plus(LIMIT) }
 }
 
 fn record(id: &Arc<str>, route: &Arc<RouteEntry>, unrouted: &Arc<RouteHandles>, live: &Arc<AtomicU32>) -> Record {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use breakwater::backend::circuit_breaker::{CircuitBreaker, Kind, Record, StateName};
 use breakwater::backend::machine::{Event, Machine, What};
 use breakwater::backend::outcome::Effect;
+use breakwater::backend::status::Slot;
 use breakwater::backend::{Admission, BackendStatus, Limiter};
 use breakwater::clock::{self, Instant};
 use breakwater::config::{BackendPolicy, Strategy};
@@ -113,7 +114,7 @@ fn measure_machine(meter: &mut Meter) {
     let mut machine = Machine::new(BackendPolicy::default(), 0, START);
     let mut now = START;
     let what = What::Succeeded { after: GAP };
-    let event = |started| Event { permit: 0, generation: 0, started, kind: Kind::Unary, what };
+    let event = |started| Event { permit: 0, generation: 0, host: Slot::NONE, started, kind: Kind::Unary, what };
     let mut batch = Vec::with_capacity(BATCH as usize);
     meter.measure_batches("machine: a success out of a told batch of 64", BATCH, |count| {
         for _ in 0..count {
@@ -148,7 +149,7 @@ fn measure_limiter(meter: &mut Meter) {
     // Rates so high that the loop cannot use them up: what is measured is saying yes.
     let most = Some(NonZeroU32::MAX);
     let policy = BackendPolicy { requests_per_minute: most, tokens_per_minute: most, ..BackendPolicy::default() };
-    let limiter = Limiter::new(&policy);
+    let limiter = Limiter::new(&policy, true);
     let mut denied = 0_u64;
     meter.measure("limiter: charge against rpm and tpm", |count| {
         for _ in 0..count {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message, SpawnHandle};
 use tracing::{error, info, warn};
 
-use super::Observer;
 use super::circuit_breaker::{Change, StateName};
+use super::endpoint::Endpoint;
 use super::machine::{Command, Edge, Event, Machine};
 use super::outcome::Block;
 use super::quota::Blocked;
+use super::scope::Reach;
 use super::status::BackendStatus;
+use super::{Observer, Scopes};
 use crate::clock::{self, Instant};
 use crate::config::BackendId;
 
@@ -19,6 +21,7 @@ pub(super) struct BackendActor {
     pub(super) id: BackendId,
     pub(super) machine: Machine,
     pub(super) status: Arc<BackendStatus>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) timer: Option<SpawnHandle>,
 }
@@ -30,30 +33,23 @@ impl BackendActor {
         let now = clock::now();
         self.machine.advance(self.status.circuit(), now);
         change(&mut self.machine, now);
-        self.publish(now);
+        self.machine.publish(&self.status, now);
         self.report();
+        self.tell_endpoint(self.endpoint.advance(now));
+        self.arm(ctx, now);
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>, now: Instant) {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let wake_at = self.machine.wake_at().filter(|at| now < *at);
+        let wake_at =
+            [self.machine.wake_at(), self.endpoint.wake_at()].into_iter().flatten().filter(|at| now < *at).min();
         self.timer = wake_at.map(|at| ctx.run_later(at.since(now), Self::wake));
     }
 
     fn wake(&mut self, ctx: &mut Context<Self>) {
         self.step(ctx, |_, _| {});
-    }
-
-    /// Writes what lies beside the word, then the word; a claim in between is taken over first.
-    fn publish(&mut self, now: Instant) {
-        let mut seen = self.status.circuit();
-        loop {
-            self.machine.take_over(seen, now);
-            self.status.publish_beside(&self.machine.beside(now));
-            match self.status.publish_word(seen, self.machine.word(seen)) {
-                Ok(()) => return self.machine.published(),
-                Err(claimed) => seen = claimed,
-            }
-        }
     }
 
     fn report(&mut self) {
@@ -69,7 +65,20 @@ impl BackendActor {
                     let (backend, reason) = (self.id.as_str(), cause.name());
                     warn!(backend, reason, "circuit would open, but is forced closed");
                 }
-                Edge::Blocked(_) | Edge::Probe(_) | Edge::Late => {}
+                Edge::Blocked(_) | Edge::Endpoint(_) | Edge::Probe(_) | Edge::Late => {}
+            }
+        }
+    }
+
+    fn tell_endpoint(&self, changes: Vec<Change>) {
+        for change in changes {
+            self.observer.observe(&self.id, &Edge::Endpoint(change));
+            let (endpoint, reason) = (self.endpoint.name(), change.cause.name());
+            let (from, to) = (change.from.name(), change.to.name());
+            if change.to == StateName::Open {
+                warn!(endpoint, from, to, reason, "endpoint changed");
+            } else {
+                info!(endpoint, from, to, reason, "endpoint changed");
             }
         }
     }
@@ -89,11 +98,12 @@ impl BackendActor {
         let (backend, block) = (self.id.as_str(), blocked.block.name());
         let for_ms = blocked.until.since(clock::now()).as_millis() as u64;
         let source = if blocked.hinted { "provider" } else { "backoff" };
+        let scope = Reach::of(blocked.block).name();
         if matches!(blocked.block, Block::Rate | Block::Overload) {
-            warn!(backend, block, for_ms, source, "backend blocked");
+            warn!(backend, block, scope, for_ms, source, "backend blocked");
         } else {
             // An operator must act.
-            error!(backend, block, for_ms, source, "backend blocked");
+            error!(backend, block, scope, for_ms, source, "backend blocked");
         }
     }
 }
@@ -115,6 +125,8 @@ impl Handler<Settle> for BackendActor {
     type Result = ();
 
     fn handle(&mut self, Settle(batch): Settle, ctx: &mut Context<Self>) {
+        let heard = self.endpoint.settle(&batch, clock::now());
+        self.tell_endpoint(heard);
         self.step(ctx, |machine, now| machine.settle(&batch, now));
     }
 }
@@ -126,7 +138,9 @@ pub(super) enum Order {
     /// An operator's command.
     Do(Command),
     /// New settings.
-    Reconfigure(Box<crate::config::BackendPolicy>),
+    Reconfigure(Box<crate::config::BackendPolicy>, Scopes),
+    /// A check has connected to the host.
+    Connected,
     /// The end, after the drain.
     Stop,
     /// Ends by a panic: how a test sees what the supervisor makes of one.
@@ -140,9 +154,18 @@ impl Handler<Order> for BackendActor {
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
         match order {
             Order::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
-            Order::Reconfigure(policy) => {
+            Order::Reconfigure(policy, scopes) => {
                 self.status.set_limits(&policy);
-                self.step(ctx, |machine, now| machine.reconfigure(*policy, now));
+                self.endpoint = scopes.endpoint;
+                self.step(ctx, |machine, now| {
+                    machine.share(scopes.blocks);
+                    machine.reconfigure(*policy, now);
+                });
+            }
+            Order::Connected => {
+                let now = clock::now();
+                self.tell_endpoint(self.endpoint.connected(now));
+                self.arm(ctx, now);
             }
             Order::Stop => ctx.stop(),
             #[cfg(test)]

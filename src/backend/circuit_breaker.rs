@@ -261,6 +261,14 @@ impl CircuitBreaker {
         }
     }
 
+    /// The same for a probe that was sent before the open time was over.
+    pub fn claimed_early(&mut self, permit: u64, generation: u32, lease: Instant) {
+        self.claimed(permit, generation, lease);
+        if let State::HalfOpen(half) = &mut self.state {
+            half.is_early |= generation == self.generation;
+        }
+    }
+
     /// Lets leases, levels and overrides pass. `jitter` is drawn from 0..1.
     pub fn advance(&mut self, now: Instant, jitter: f64) -> Advanced {
         if let Hand::ForceOpenUntil(until) = self.hand
@@ -319,7 +327,7 @@ impl CircuitBreaker {
             (Hand::Auto | Hand::ForceClosed { .. }, State::HalfOpen(half))
                 if is_current && half.succeeded.contains(&record.permit) =>
             {
-                Recorded::changed(self.open_further(now, jitter, Cause::ProbeFailed))
+                Recorded::changed(self.fail_probe(now, jitter))
             }
             (Hand::Auto | Hand::ForceClosed { .. }, State::Closed(_) | State::HalfOpen(_) | State::Open { .. }) => {
                 Recorded::LATE
@@ -394,9 +402,9 @@ impl CircuitBreaker {
             self.books.note_pace(record.kind, record.after);
         }
         let closes = match effect {
-            Effect::Failure => return Recorded::changed(self.open_further(now, jitter, Cause::ProbeFailed)),
+            Effect::Failure => return Recorded::changed(self.fail_probe(now, jitter)),
             Effect::Success | Effect::Gone | Effect::Cut if is_slow => {
-                return Recorded::changed(self.open_further(now, jitter, Cause::ProbeFailed));
+                return Recorded::changed(self.fail_probe(now, jitter));
             }
             Effect::Success => {
                 (half.ok, half.caller, half.expired, half.since) = (half.ok + 1, 0, 0, now);
@@ -430,6 +438,16 @@ impl CircuitBreaker {
             Effect::Cut if self.books.is_overdue(record.kind, record.after) => (Effect::Failure, took_too_long),
             Effect::Cut | Effect::Gone => (Effect::Gone, waited_too_long),
             Effect::Neutral | Effect::Caller | Effect::None => (record.effect, false),
+        }
+    }
+
+    /// A probe failed. One that was sent before its time only shows that the time was not over.
+    fn fail_probe(&mut self, now: Instant, jitter: f64) -> Change {
+        match &self.state {
+            State::HalfOpen(half) if half.is_early => self.reopen(now, jitter, Cause::ProbeFailed),
+            State::HalfOpen(_) | State::Open { .. } | State::Closed(_) => {
+                self.open_further(now, jitter, Cause::ProbeFailed)
+            }
         }
     }
 

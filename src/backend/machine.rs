@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::circuit_breaker::{Cause, Change, CircuitBreaker, Hand, Kind, Record, Recorded, Start, State, StateName};
 use super::outcome::{Class, Effect};
-use super::quota::{Blocked, Quota};
-use super::status::{Beside, Circuit, Override};
+use super::quota::Blocked;
+use super::scope::Blocks;
+use super::status::{BackendStatus, Beside, Circuit, Override, Slot};
 use crate::clock::Instant;
 use crate::config::BackendPolicy;
 
@@ -16,6 +17,8 @@ pub struct Event {
     pub permit: u64,
     /// The generation it was taken in.
     pub generation: u32,
+    /// What it holds of the host's circuit.
+    pub host: Slot,
     /// When its attempt began.
     pub started: Instant,
     /// What success would be.
@@ -36,6 +39,21 @@ pub enum What {
     Claimed {
         /// End of its right.
         lease: Instant,
+    },
+    /// The same before its time, because nobody else could serve.
+    ClaimedEarly {
+        /// End of its right.
+        lease: Instant,
+    },
+    /// A probe of the host's circuit was claimed.
+    ClaimedHost {
+        /// End of its right.
+        lease: Instant,
+    },
+    /// Its host is there: the answer's head has come.
+    Reached {
+        /// How long that took.
+        after: Duration,
     },
     /// It worked, after this long to the first content.
     Succeeded {
@@ -84,6 +102,8 @@ pub enum Command {
 pub enum Edge {
     /// The circuit changed.
     Circuit(Change),
+    /// The circuit of its host changed.
+    Endpoint(Change),
     /// A block was set.
     Blocked(Blocked),
     /// A probe ended.
@@ -101,7 +121,7 @@ pub enum Edge {
 pub struct Machine {
     policy: BackendPolicy,
     breaker: CircuitBreaker,
-    quota: Quota,
+    blocks: Blocks,
     /// Probe places to give back with the next publication.
     returned: u32,
     random: fastrand::Rng,
@@ -127,9 +147,15 @@ impl Machine {
         Self::with_breaker(policy, breaker, seed)
     }
 
+    /// The same with blocks that others share.
+    #[must_use]
+    pub fn with_blocks(self, blocks: Blocks) -> Self {
+        Self { blocks, ..self }
+    }
+
     fn with_breaker(policy: BackendPolicy, breaker: CircuitBreaker, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { policy, breaker, quota: Quota::default(), returned: 0, random, edges: Vec::new() }
+        Self { policy, breaker, blocks: Blocks::default(), returned: 0, random, edges: Vec::new() }
     }
 
     /// Takes over what stands in the word, and lets time pass.
@@ -172,14 +198,17 @@ impl Machine {
     }
 
     fn settle_one(&mut self, event: &Event, now: Instant) {
-        let &Event { permit, generation, started, kind, what } = event;
+        let &Event { permit, generation, started, kind, what, host: _ } = event;
         let jitter = self.random.f64();
         let record = |effect, after| Record { permit, generation, started, kind, after, effect };
         match what {
             What::Started { limit } => self.breaker.begin(Start { permit, generation, started, kind, limit }),
             What::Claimed { lease } => self.breaker.claimed(permit, generation, lease),
+            What::ClaimedEarly { lease } => self.breaker.claimed_early(permit, generation, lease),
+            // The host's circuit hears of them.
+            What::ClaimedHost { .. } | What::Reached { .. } => {}
             What::Succeeded { after } => {
-                self.quota.succeed(started);
+                self.blocks.succeed(started);
                 self.record(record(Effect::Success, after), now);
             }
             What::Failed { class, hint, after } => {
@@ -225,7 +254,7 @@ impl Machine {
     fn block(&mut self, class: Class, hint: Option<Duration>, started: Instant, now: Instant) {
         let Some(block) = class.block() else { return };
         let jitter = self.random.f64();
-        let blocked = self.quota.block(block, hint, started, now, &self.policy.quota, jitter);
+        let blocked = self.blocks.block(block, hint, started, now, &self.policy.quota, jitter);
         self.edges.extend(blocked.map(Edge::Blocked));
     }
 
@@ -238,7 +267,7 @@ impl Machine {
                 let change = self.breaker.reset(now);
                 self.edges.extend(change.map(Edge::Circuit));
                 if blocks {
-                    self.quota.lift();
+                    self.blocks.lift_all();
                 }
             }
         }
@@ -265,6 +294,11 @@ impl Machine {
         self.policy = policy;
     }
 
+    /// Other scopes for its blocks, as after its credential was rotated.
+    pub fn share(&mut self, blocks: Blocks) {
+        self.blocks = blocks;
+    }
+
     fn hand(&self) -> Override {
         self.breaker.hand().name()
     }
@@ -289,6 +323,20 @@ impl Machine {
         std::mem::take(&mut self.edges)
     }
 
+    /// Writes what lies beside the word, then the word; a claim in between is taken over first.
+    pub(super) fn publish(&mut self, status: &BackendStatus, now: Instant) {
+        let mut seen = status.circuit();
+        loop {
+            self.take_over(seen, now);
+            status.publish_beside(&self.beside(now));
+            match status.publish_word(seen, self.word(seen)) {
+                Ok(()) => break,
+                Err(claimed) => seen = claimed,
+            }
+        }
+        self.returned = 0;
+    }
+
     /// What lies beside the word.
     pub(super) fn beside(&self, now: Instant) -> Beside {
         let open_until = match (self.breaker.hand(), self.breaker.state()) {
@@ -299,7 +347,6 @@ impl Machine {
         };
         Beside {
             open_until,
-            blocks: self.quota.deadlines(),
             slow_start_from: self.breaker.slow_start_from().unwrap_or(Instant::ZERO),
             failing: self.breaker.is_failing(now),
             healthy: true,
@@ -318,11 +365,6 @@ impl Machine {
             State::Closed(_) | State::Open { .. } => (0, 0),
         };
         Circuit { generation, state, hand, probes, ok }
-    }
-
-    /// The last word was published.
-    pub(super) fn published(&mut self) {
-        self.returned = 0;
     }
 }
 

@@ -36,7 +36,12 @@ impl Outbox {
     /// Tells an event, now or with the next batch.
     pub(super) fn tell(&self, backend: &Arc<Backend>, event: Event) {
         let urgent = match event.what {
-            What::Failed { .. } | What::BrokeLater { .. } | What::Claimed { .. } => true,
+            What::Failed { .. }
+            | What::BrokeLater { .. }
+            | What::Claimed { .. }
+            | What::ClaimedEarly { .. }
+            | What::ClaimedHost { .. }
+            | What::Reached { .. } => true,
             What::Succeeded { .. } => backend.status().is_failing(),
             What::Started { .. } | What::Dropped { .. } => false,
         };

@@ -17,11 +17,24 @@ pub struct Permit {
     backend: Arc<Backend>,
     outbox: Arc<Outbox>,
     slot: Option<Slot>,
+    /// What it holds of the host's circuit.
+    host: Slot,
     number: u64,
     started: Instant,
     tokens: u64,
     kind: Kind,
     stage: Stage,
+}
+
+/// The places of one permit.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    /// Of the backend's circuit.
+    pub(super) slot: Slot,
+    /// Of its host's.
+    pub(super) host: Slot,
+    /// Whether the backend's is a probe before its time.
+    pub(super) early: bool,
 }
 
 /// How far its attempt has come.
@@ -36,15 +49,26 @@ enum Stage {
 }
 
 impl Permit {
-    /// Makes the permit of a slot that was just taken.
-    pub(super) fn new(backend: &Arc<Backend>, outbox: &Arc<Outbox>, slot: Slot, started: Instant, call: Call) -> Self {
+    /// Makes the permit of places that were just taken, `early` before their time.
+    pub(super) fn new(
+        backend: &Arc<Backend>,
+        outbox: &Arc<Outbox>,
+        taken: Taken,
+        started: Instant,
+        call: Call,
+    ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (backend, outbox) = (Arc::clone(backend), Arc::clone(outbox));
         let Call { tokens, kind, lease, .. } = call;
-        let permit = Self { backend, outbox, slot: Some(slot), number, started, tokens, kind, stage: Stage::Taken };
+        let Taken { slot, host, early } = taken;
+        let stage = Stage::Taken;
+        let permit = Self { backend, outbox, slot: Some(slot), host, number, started, tokens, kind, stage };
+        if host.probe {
+            permit.tell(slot, What::ClaimedHost { lease });
+        }
         if slot.probe {
-            permit.tell(slot, What::Claimed { lease });
+            permit.tell(slot, if early { What::ClaimedEarly { lease } } else { What::Claimed { lease } });
         }
         permit
     }
@@ -80,9 +104,16 @@ impl Permit {
         }
     }
 
+    /// The head of an answer has come: the host is there, which a probe of its circuit says at once.
+    pub fn reached(&self, now: Instant) {
+        if let Some(slot) = self.slot.filter(|_| self.host.probe) {
+            self.tell(slot, What::Reached { after: self.age(now) });
+        }
+    }
+
     /// Settles the estimate of tokens by what the provider reported.
-    pub fn usage(&self, used: u64) {
-        self.backend.limiter().settle(self.tokens, used);
+    pub fn usage(&self, input: u64, output: u64) {
+        self.backend.limiter().settle(self.tokens, input.saturating_add(output), output);
     }
 
     /// Says what came of the attempt.
@@ -106,7 +137,8 @@ impl Permit {
 
     fn tell(&self, slot: Slot, what: What) {
         let Slot { generation, .. } = slot;
-        let event = Event { permit: self.number, generation, started: self.started, kind: self.kind, what };
+        let (permit, host, started, kind) = (self.number, self.host, self.started, self.kind);
+        let event = Event { permit, generation, host, started, kind, what };
         self.outbox.tell(&self.backend, event);
     }
 }
@@ -122,7 +154,7 @@ impl Drop for Permit {
                 self.tell(slot, What::Failed { class: Class::Local, hint: None, after });
             }
             Stage::Begun => self.tell(slot, What::Dropped { after }),
-            Stage::Taken if slot.probe => self.tell(slot, What::Dropped { after }),
+            Stage::Taken if slot.probe || self.host.probe => self.tell(slot, What::Dropped { after }),
             // Nothing has been told of it, or all.
             Stage::Taken | Stage::Succeeded => {}
         }

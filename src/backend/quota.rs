@@ -1,4 +1,4 @@
-//! Blocked until when: what 429, spent credit and refused credentials do to a backend (spec/resilience.md 4.3).
+//! Blocked until when: what 429, spent credit and refused credentials do to whoever shares them (spec/resilience.md 4.3).
 //!
 //! A rate-limited backend is not sick: its circuit never hears of it.
 
@@ -39,7 +39,7 @@ struct Episode {
     running: bool,
 }
 
-/// The blocks of one backend.
+/// The blocks of one scope.
 #[derive(Clone, Debug, Default)]
 pub struct Quota {
     episodes: [Episode; Block::ALL.len()],
@@ -110,9 +110,14 @@ impl Quota {
         }
     }
 
-    /// Lifts every block: an operator's reset, or a rotated credential.
+    /// Lifts every block: an operator's reset.
     pub fn lift(&mut self) {
         self.episodes = Default::default();
+    }
+
+    /// Lifts one block, and forgets how long it has gone on.
+    pub fn lift_one(&mut self, block: Block) {
+        self.episodes[block as usize] = Episode::default();
     }
 }
 

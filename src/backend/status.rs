@@ -189,6 +189,11 @@ impl Rejection {
     pub const fn endless(reason: Reason) -> Self {
         Self { reason, remaining: None }
     }
+
+    fn lasts_longer_than(self, other: Self) -> bool {
+        let lasts = |rejection: Self| rejection.remaining.unwrap_or(Duration::MAX);
+        lasts(other) < lasts(self)
+    }
 }
 
 /// Whether a call may go, as one reading of the cell says.
@@ -200,6 +205,21 @@ pub enum Admission {
     Probe(Instant),
     /// No.
     Denied(Rejection),
+}
+
+impl Admission {
+    /// Both gates must let it through; of two that do not, the one that lasts longer is the reason
+    /// (spec/resilience.md 9.2).
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Denied(one), Self::Denied(two)) => Self::Denied(if two.lasts_longer_than(one) { two } else { one }),
+            (denied @ Self::Denied(_), _) | (_, denied @ Self::Denied(_)) => denied,
+            (Self::Probe(one), Self::Probe(two)) => Self::Probe(one.min(two)),
+            (probe @ Self::Probe(_), Self::Free) | (Self::Free, probe @ Self::Probe(_)) => probe,
+            (Self::Free, Self::Free) => Self::Free,
+        }
+    }
 }
 
 /// One reading of the cell.
@@ -215,6 +235,8 @@ pub struct Standing {
     pub failing: bool,
     /// The health gate.
     pub healthy: bool,
+    /// The provider's own figures say that it would refuse, or has no room.
+    pub deferred: bool,
 }
 
 /// What a claimed slot has to say at its end.
@@ -226,12 +248,16 @@ pub struct Slot {
     pub probe: bool,
 }
 
+impl Slot {
+    /// No place in any circuit.
+    pub const NONE: Self = Self { generation: 0, probe: false };
+}
+
 /// The shared cell of one backend.
 #[derive(Debug)]
 pub struct BackendStatus {
     circuit: AtomicU64,
     open_until: AtomicU64,
-    blocks: [AtomicU64; Block::ALL.len()],
     slow_start_from: AtomicU64,
     failing: AtomicBool,
     unhealthy: AtomicBool,
@@ -256,7 +282,6 @@ impl BackendStatus {
         let status = Self {
             circuit: AtomicU64::new(closed.pack()),
             open_until: AtomicU64::new(0),
-            blocks: Default::default(),
             slow_start_from: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             unhealthy: AtomicBool::new(false),
@@ -291,11 +316,6 @@ impl BackendStatus {
     /// When an open circuit becomes claimable.
     pub fn open_until(&self) -> Instant {
         Instant::from_nanos(self.open_until.load(Ordering::Acquire))
-    }
-
-    /// Until when a block lasts; zero if it is not set.
-    pub fn blocked_until(&self, block: Block) -> Instant {
-        Instant::from_nanos(self.blocks[block as usize].load(Ordering::Acquire))
     }
 
     /// Calls under way.
@@ -334,7 +354,7 @@ impl BackendStatus {
         }
     }
 
-    /// Reads the cell. Changes nothing.
+    /// Reads the cell, which knows of no block and no host. Changes nothing.
     pub fn read(&self, now: Instant) -> Standing {
         Standing {
             admission: self.admission(now),
@@ -342,6 +362,7 @@ impl BackendStatus {
             slow_start: self.slow_start(now),
             failing: self.is_failing(),
             healthy: self.is_healthy(),
+            deferred: false,
         }
     }
 
@@ -350,17 +371,11 @@ impl BackendStatus {
             return Admission::Denied(Rejection::endless(Reason::Draining));
         }
         let circuit = self.admission_by_circuit(now);
-        let gates = [self.blocked(now), self.saturated()];
-        let denied = gates.into_iter().flatten().chain(match circuit {
-            Admission::Denied(rejection) => Some(rejection),
-            Admission::Free | Admission::Probe(_) => None,
-        });
-        // The gate that lasts longest is the reason (spec/resilience.md 9.2).
-        let worst = denied.max_by_key(|rejection| rejection.remaining.unwrap_or(Duration::MAX));
-        worst.map_or(circuit, Admission::Denied)
+        self.saturated().map_or(circuit, |rejection| circuit.and(Admission::Denied(rejection)))
     }
 
-    fn admission_by_circuit(&self, now: Instant) -> Admission {
+    /// What the circuit alone says.
+    pub(super) fn admission_by_circuit(&self, now: Instant) -> Admission {
         let circuit = self.circuit();
         match circuit.hand {
             Override::ForceOpen => return Admission::Denied(self.forced_open(now)),
@@ -392,12 +407,6 @@ impl BackendStatus {
         probes < calls.min(ok + 1) && ok + probes < calls
     }
 
-    fn blocked(&self, now: Instant) -> Option<Rejection> {
-        let until = |block: &Block| (*block, self.blocked_until(*block));
-        let (block, until) = Block::ALL.iter().map(until).max_by_key(|(_, until)| *until)?;
-        (now < until).then(|| Rejection::lasting(Reason::Blocked(block), until.since(now)))
-    }
-
     fn saturated(&self) -> Option<Rejection> {
         let full = self.limits.max_in_flight.load(Ordering::Relaxed) <= self.in_flight();
         full.then_some(Rejection::lasting(Reason::Saturated, SATURATED_RETRY))
@@ -424,14 +433,46 @@ impl BackendStatus {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(Rejection::lasting(Reason::Saturated, SATURATED_RETRY));
         }
-        let taken = self.take_by_circuit(now);
+        let taken = self.claim(now);
         if taken.is_err() {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.release();
         }
         taken
     }
 
-    fn take_by_circuit(&self, now: Instant) -> Result<Slot, Rejection> {
+    /// Takes the only place of an open circuit before its time, as a probe: where nobody else can serve, and nobody is there
+    /// already (spec/resilience.md 9.1, `least_bad`).
+    ///
+    /// # Errors
+    /// Why no call may go even so.
+    pub fn try_take_early(&self, now: Instant) -> Result<Slot, Rejection> {
+        let seen = self.circuit();
+        if self.is_draining() || seen.hand != Override::Auto || seen.state != StateName::Open {
+            return Err(match self.admission(now) {
+                Admission::Denied(rejection) => rejection,
+                Admission::Free | Admission::Probe(_) => Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY),
+            });
+        }
+        let is_alone = self.in_flight.fetch_add(1, Ordering::Relaxed) == 0;
+        let next = Circuit {
+            generation: seen.generation.wrapping_add(1),
+            state: StateName::HalfOpen,
+            probes: 1,
+            ok: 0,
+            ..seen
+        };
+        if is_alone && self.publish_word(seen, next).is_ok() {
+            return Ok(Slot { generation: next.generation, probe: true });
+        }
+        self.release();
+        Err(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY))
+    }
+
+    /// Takes a probe where the circuit asks for one.
+    ///
+    /// # Errors
+    /// Why no call may go now.
+    pub(super) fn claim(&self, now: Instant) -> Result<Slot, Rejection> {
         loop {
             match self.admission(now) {
                 // The place just taken may be the last: only this gate is ours already.
@@ -470,9 +511,6 @@ impl BackendStatus {
     /// Writes what lies beside the word; before the word.
     pub(super) fn publish_beside(&self, beside: &Beside) {
         self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
-        for (cell, until) in self.blocks.iter().zip(beside.blocks) {
-            cell.store(until.as_nanos(), Ordering::Release);
-        }
         self.slow_start_from.store(beside.slow_start_from.as_nanos(), Ordering::Release);
         self.failing.store(beside.failing, Ordering::Relaxed);
         self.unhealthy.store(!beside.healthy, Ordering::Relaxed);
@@ -491,7 +529,6 @@ impl BackendStatus {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beside {
     pub(super) open_until: Instant,
-    pub(super) blocks: [Instant; Block::ALL.len()],
     pub(super) slow_start_from: Instant,
     pub(super) failing: bool,
     pub(super) healthy: bool,

@@ -61,7 +61,14 @@ impl Attempt {
         self.handles.tokens(TokenType::Input).inc_by(usage.input);
         self.handles.tokens(TokenType::Output).inc_by(usage.output);
         if let Some(permit) = &self.permit {
-            permit.usage(usage.input.saturating_add(usage.output));
+            permit.usage(usage.input, usage.output);
+        }
+    }
+
+    /// The head of an answer has come.
+    pub fn reached(&self, now: Instant) {
+        if let Some(permit) = &self.permit {
+            permit.reached(now);
         }
     }
 

@@ -1,12 +1,12 @@
 //! One attempt: send, read what comes back, judge it; then either an answer that may go to the client, or a failure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
@@ -105,6 +105,7 @@ impl Proxy {
             Ok(sent) => sent,
             Err((class, said)) => return stage.fail(attempt, class, None, said),
         };
+        stage.learn(&attempt, answer.headers());
         let status = answer.status;
         if !status.is_success() {
             return stage.answered(attempt, answer).await;
@@ -207,6 +208,23 @@ impl Stage<'_> {
         attempt.fail(class, hint, clock::now());
         let backend = self.candidate.backend.id().clone();
         Attempted::Failed(Failure { backend, class, hint, said })
+    }
+
+    /// What the head of an answer says beside the answer: that the host is there, and what is left of the quota.
+    fn learn(&self, attempt: &Attempt, headers: &HeaderMap) {
+        let now = clock::now();
+        attempt.reached(now);
+        let backend = &self.candidate.backend;
+        let quota = &backend.config().policy.quota;
+        let header = |field| hint_header(headers, field);
+        if quota.learned {
+            backend.scopes().ledger.note(&hint::left(&header, clock::unix_now), now);
+        }
+        if quota.ptu_target_utilization.is_some()
+            && let Some(share) = hint::utilization(&header)
+        {
+            backend.scopes().ledger.note_utilization(share, now);
+        }
     }
 
     fn judge(&self, event: Event<'_>) -> Class {
@@ -433,10 +451,7 @@ impl Stage<'_> {
         };
         if let Source::Events(_) = &source {
             // Proxies on the way must not gather events.
-            headers.insert(
-                actix_web::http::header::HeaderName::from_static("x-accel-buffering"),
-                HeaderValue::from_static("no"),
-            );
+            headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
         }
         let relay = Relay::new(Start {
             upstream: answer.body,
@@ -507,11 +522,17 @@ async fn next(body: &mut AnswerBody, clocks: &Clocks) -> Result<Option<Bytes>, U
     }
 }
 
+/// A header that a hint may stand in. Names are made once: a look-up by text would make one each time.
+fn hint_header(headers: &HeaderMap, field: hint::Field) -> Option<&str> {
+    static NAMES: LazyLock<[HeaderName; hint::Field::ALL.len()]> =
+        LazyLock::new(|| hint::Field::ALL.map(|field| HeaderName::from_static(field.name())));
+    headers.get(&NAMES[field as usize])?.to_str().ok()
+}
+
 /// The provider's own wait, on the statuses that may name one.
 fn find_hint(status: u16, headers: &HeaderMap, fields: &ErrorFields) -> Option<Duration> {
     if !matches!(status, 429 | 503 | 529) {
         return None;
     }
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    hint::find(&header, fields, clock::unix_now()).map(|hint| hint.wait)
+    hint::find(&|field| hint_header(headers, field), fields, clock::unix_now()).map(|hint| hint.wait)
 }

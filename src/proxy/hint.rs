@@ -6,9 +6,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::error_fields::ErrorFields;
+use crate::backend::ledger::{Dimension, Sample};
 
-/// Looks up an answer header by its lower-case name: its first value as text.
-pub type Header<'a> = dyn Fn(&str) -> Option<&'a str> + 'a;
+/// Looks up an answer header: its first value as text.
+pub type Header<'a> = dyn Fn(Field) -> Option<&'a str> + 'a;
 
 /// A wait a provider asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,31 +45,81 @@ impl HintSource {
     }
 }
 
-/// What an answer's head says about the limits of one dimension.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dimension {
-    /// The whole allowance.
-    pub limit: Option<i64>,
-    /// What is left; Azure sends negatives, which mean nothing is left.
-    pub remaining: Option<i64>,
-    /// Time until it is full again.
-    pub reset: Option<Duration>,
+/// The headers that are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// A wait in milliseconds.
+    RetryAfterMs,
+    /// The same, in Azure's words.
+    MsRetryAfterMs,
+    /// A wait in seconds, or a date.
+    RetryAfter,
+    /// A reset of no named dimension.
+    Reset,
+    /// Requests per window.
+    LimitRequests,
+    /// What is left of them.
+    RemainingRequests,
+    /// When they are whole again.
+    ResetRequests,
+    /// The same in Azure's other spelling.
+    OtherResetRequests,
+    /// Tokens per window.
+    LimitTokens,
+    /// What is left of them.
+    RemainingTokens,
+    /// When they are whole again.
+    ResetTokens,
+    /// The same in Azure's other spelling.
+    OtherResetTokens,
+    /// How full a provisioned deployment is.
+    Utilization,
 }
 
-impl Dimension {
-    fn is_exhausted(&self) -> bool {
-        self.remaining.is_some_and(|left| left <= 0)
+impl Field {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 13] = [
+        Self::RetryAfterMs,
+        Self::MsRetryAfterMs,
+        Self::RetryAfter,
+        Self::Reset,
+        Self::LimitRequests,
+        Self::RemainingRequests,
+        Self::ResetRequests,
+        Self::OtherResetRequests,
+        Self::LimitTokens,
+        Self::RemainingTokens,
+        Self::ResetTokens,
+        Self::OtherResetTokens,
+        Self::Utilization,
+    ];
+
+    /// The header's name, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RetryAfterMs => "retry-after-ms",
+            Self::MsRetryAfterMs => "x-ms-retry-after-ms",
+            Self::RetryAfter => "retry-after",
+            Self::Reset => "x-ratelimit-reset",
+            Self::LimitRequests => "x-ratelimit-limit-requests",
+            Self::RemainingRequests => "x-ratelimit-remaining-requests",
+            Self::ResetRequests => "x-ratelimit-reset-requests",
+            Self::OtherResetRequests => "x-rate-limit-reset-requests",
+            Self::LimitTokens => "x-ratelimit-limit-tokens",
+            Self::RemainingTokens => "x-ratelimit-remaining-tokens",
+            Self::ResetTokens => "x-ratelimit-reset-tokens",
+            Self::OtherResetTokens => "x-rate-limit-reset-tokens",
+            Self::Utilization => "azure-openai-deployment-utilization",
+        }
     }
 }
 
-/// The `x-ratelimit-*` headers of any answer, for the learned ledger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RateLimits {
-    /// Requests per window.
-    pub requests: Dimension,
-    /// Tokens per window.
-    pub tokens: Dimension,
-}
+/// The headers of one dimension: limit, what is left, and its reset in both spellings.
+type Fields = [Field; 4];
+
+const REQUESTS: Fields =
+    [Field::LimitRequests, Field::RemainingRequests, Field::ResetRequests, Field::OtherResetRequests];
+const TOKENS: Fields = [Field::LimitTokens, Field::RemainingTokens, Field::ResetTokens, Field::OtherResetTokens];
 
 /// No wait is longer; the policy caps further.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
@@ -81,37 +132,47 @@ const EPOCH_MILLIS_FROM: f64 = 1e12;
 /// and on a 200 that turned out rate limited in-band.
 pub fn find(header: &Header<'_>, fields: &ErrorFields, now: Duration) -> Option<Hint> {
     let hint = |wait: Duration, source| Hint { wait: wait.min(LONGEST), source };
-    let millis = ["retry-after-ms", "x-ms-retry-after-ms"].iter().find_map(|name| retry_after_ms(header(name)?));
+    let millis =
+        [Field::RetryAfterMs, Field::MsRetryAfterMs].into_iter().find_map(|field| retry_after_ms(header(field)?));
     millis
         .map(|wait| hint(wait, HintSource::RetryAfterMs))
-        .or_else(|| Some(hint(retry_after(header("retry-after")?, now)?, HintSource::RetryAfter)))
+        .or_else(|| Some(hint(retry_after(header(Field::RetryAfter)?, now)?, HintSource::RetryAfter)))
         .or_else(|| Some(hint(exhausted_reset(header, fields, now)?, HintSource::ResetHeader)))
         .or_else(|| Some(hint(from_message(fields.message.as_deref()?)?, HintSource::Message)))
 }
 
-/// Reads the rate-limit headers of an answer.
-pub fn rate_limits(header: &Header<'_>, now: Duration) -> RateLimits {
-    RateLimits { requests: dimension(header, "requests", now), tokens: dimension(header, "tokens", now) }
+/// What an answer's head says is left; `now` is the time since the Unix epoch, asked only where it is needed.
+pub fn left(header: &Header<'_>, now: impl Fn() -> Duration) -> Sample {
+    let dimension = |[limit, remaining, reset, other]: Fields| {
+        let Some(left) = header(remaining) else { return Dimension::default() };
+        let reset = reset_of(header, [reset, other], &now);
+        Dimension { limit: header(limit).and_then(count), remaining: count(left), reset }
+    };
+    Sample { requests: dimension(REQUESTS), tokens: dimension(TOKENS) }
 }
 
-fn dimension(header: &Header<'_>, unit: &str, now: Duration) -> Dimension {
-    let named = |what: &str| header(&format!("x-ratelimit-{what}-{unit}"));
-    let other_spelling = || header(&format!("x-rate-limit-reset-{unit}"));
-    Dimension {
-        limit: named("limit").and_then(count),
-        remaining: named("remaining").and_then(count),
-        reset: named("reset").and_then(|text| reset(text, now)).or_else(|| reset(other_spelling()?, now)),
-    }
+/// How full a provisioned deployment says it is, such as `87.5%`, in 1/10 000.
+pub fn utilization(header: &Header<'_>) -> Option<u32> {
+    let text = header(Field::Utilization)?.trim();
+    let percent = decimal(text.strip_suffix('%').unwrap_or(text).trim_end())?;
+    Some((percent * 100.0) as u32)
 }
 
 /// The reset of the exhausted dimension, the later of two; else of the one that `error.type` names; else the bare one.
 fn exhausted_reset(header: &Header<'_>, fields: &ErrorFields, now: Duration) -> Option<Duration> {
-    let limits = rate_limits(header, now);
-    let both = [("requests", limits.requests), ("tokens", limits.tokens)];
-    let exhausted = both.iter().filter(|(_, found)| found.is_exhausted()).filter_map(|(_, found)| found.reset).max();
-    let named =
-        || both.iter().find(|(unit, _)| fields.kind.as_deref() == Some(unit)).and_then(|(_, found)| found.reset);
-    exhausted.or_else(named).or_else(|| reset(header("x-ratelimit-reset")?, now))
+    let both = [("requests", REQUESTS), ("tokens", TOKENS)];
+    let reset_of = |[_, _, reset, other]: Fields| reset_of(header, [reset, other], &|| now);
+    let is_exhausted = |[_, remaining, ..]: Fields| header(remaining).and_then(count).is_some_and(|left| left <= 0);
+    let exhausted = both.iter().filter(|(_, fields)| is_exhausted(*fields));
+    let exhausted = exhausted.filter_map(|(_, fields)| reset_of(*fields)).max();
+    let is_named = |unit: &str| fields.kind.as_deref() == Some(unit);
+    let named = || both.iter().find(|(unit, _)| is_named(unit)).and_then(|(_, fields)| reset_of(*fields));
+    exhausted.or_else(named).or_else(|| reset(header(Field::Reset)?, now))
+}
+
+/// A dimension's reset, in the first spelling that can be read.
+fn reset_of(header: &Header<'_>, spellings: [Field; 2], now: &impl Fn() -> Duration) -> Option<Duration> {
+    spellings.into_iter().find_map(|field| reset(header(field)?, now()))
 }
 
 /// `DIGITS[.DIGITS]` and nothing else.
@@ -262,7 +323,7 @@ mod tests {
 
     fn found(headers: &[(&str, &str)], message: &str, kind: &str) -> Option<(u128, HintSource)> {
         let fields = ErrorFields { message: Some(message.into()), kind: Some(kind.into()), ..ErrorFields::default() };
-        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let header = |field: Field| headers.iter().find(|(name, _)| *name == field.name()).map(|(_, value)| *value);
         find(&header, &fields, NOW).map(|hint| (hint.wait.as_millis(), hint.source))
     }
 
@@ -372,11 +433,25 @@ mod tests {
             ("x-rate-limit-reset-tokens", "64"),
             ("x-ratelimit-limit-tokens", "many"),
         ];
-        let header = |name: &str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
-        let limits = rate_limits(&header, NOW);
+        let header = |field: Field| headers.iter().find(|(name, _)| *name == field.name()).map(|(_, value)| *value);
+        let limits = left(&header, || NOW);
         assert_eq!(limits.requests, Dimension { limit: Some(500), remaining: Some(1_500), reset: None });
         let tokens = Dimension { limit: None, remaining: Some(-27_689), reset: Some(Duration::from_secs(64)) };
         assert_eq!(limits.tokens, tokens);
+    }
+
+    #[test]
+    fn utilization_is_a_percentage() {
+        for (text, expected) in [
+            ("87.5%", Some(8_750)),
+            (" 100 % ", Some(10_000)),
+            ("0%", Some(0)),
+            ("12", Some(1_200)),
+            ("full", None),
+            ("-3%", None),
+        ] {
+            assert_eq!(utilization(&|field| (field == Field::Utilization).then_some(text)), expected, "{text}");
+        }
     }
 
     proptest! {

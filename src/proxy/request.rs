@@ -164,10 +164,14 @@ impl RequestBody {
         self.object_ids.iter().filter_map(|span| json::string(&self.bytes[span.clone()])).collect()
     }
 
-    /// Tokens this call may cost (spec/resilience.md 4.1); `mean_output` stands in where the body names no maximum.
-    pub fn token_estimate(&self, mean_output: u64) -> u64 {
-        let output = self.max_output.into_iter().flatten().next().unwrap_or(mean_output);
-        (self.bytes.len() as u64 / 4).saturating_add(self.choices.saturating_mul(output))
+    /// Tokens this call may cost (spec/resilience.md 4.1): those of its prompt and of the maximum it names, and how many
+    /// outputs have none.
+    pub fn token_estimate(&self) -> (u64, u64) {
+        let prompt = self.bytes.len() as u64 / 4;
+        match self.max_output.into_iter().flatten().next() {
+            Some(most) => (prompt.saturating_add(self.choices.saturating_mul(most)), 0),
+            None => (prompt, self.choices),
+        }
     }
 
     fn read_members(&mut self) -> Result<(), json::Flaw> {

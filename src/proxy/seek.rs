@@ -80,7 +80,13 @@ impl Proxy {
                         Waited::InVain => {}
                     }
                 }
-                // Not in this version; `serve` warns of it.
+                OnExhausted::LeastBad if trip.may_go_on(clock::now()) => {
+                    let Some((returned, chosen)) = self.router.least_bad(plan).await else { return Err(internal()) };
+                    plan = returned;
+                    if let Some(chosen) = chosen {
+                        return Ok((plan, Turn::Take(chosen)));
+                    }
+                }
                 OnExhausted::LeastBad => {}
                 OnExhausted::Reject => break,
             }
@@ -151,10 +157,15 @@ impl Trip<'_> {
             && queues.has_fresh(&config.name)
     }
 
+    /// Whether an attempt is left on this route, and the budget does not stand before it.
+    fn may_go_on(&self, now: Instant) -> bool {
+        !self.is_out_of_budget && self.budget.after(now) == Next::Failover
+    }
+
     /// When a request that waits has to look for the first time; none if waiting is pointless: no attempt left, nobody who
     /// could come back in time, or it has waited already.
     fn first_look(&mut self, plan: &mut Plan, now: Instant, is_behind: bool) -> Option<Instant> {
-        if self.queued.is_some() || self.is_out_of_budget || self.budget.after(now) != Next::Failover {
+        if self.queued.is_some() || !self.may_go_on(now) {
             return None;
         }
         if is_behind {

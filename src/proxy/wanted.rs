@@ -20,9 +20,6 @@ use crate::provider::Target;
 use crate::router::Need;
 use crate::telemetry::labels::Asked;
 
-/// Output tokens assumed where the body names no maximum (spec/resilience.md 4.1).
-const UNKNOWN_OUTPUT: u64 = 512;
-
 /// Longest model name that is echoed, in characters.
 const SHOWN_MODEL: usize = 128;
 
@@ -119,11 +116,11 @@ impl Wanted {
 
     /// What choosing a backend must know; the deadline follows from the route.
     pub(super) fn need(&self) -> Need {
-        let (reasoning, tokens) = match &self.body {
-            Body::Json(json) => (json.is_reasoning(), json.token_estimate(UNKNOWN_OUTPUT)),
-            Body::Form(form) => (false, form.bytes().len() as u64 / 4),
+        let (reasoning, (tokens, open_outputs)) = match &self.body {
+            Body::Json(json) => (json.is_reasoning(), json.token_estimate()),
+            Body::Form(form) => (false, (form.bytes().len() as u64 / 4, 0)),
         };
-        Need { stream: self.streams(), reasoning, tokens, deadline: Instant::NEVER }
+        Need { stream: self.streams(), reasoning, tokens, open_outputs, deadline: Instant::NEVER }
     }
 
     /// The body for one backend, and whether usage was asked for in the client's place.

@@ -65,6 +65,23 @@ impl Actor for RouterActor {
 #[rtype(result = "(Plan, Result<Chosen, Exhausted>)")]
 pub(super) struct Next(pub(super) Plan);
 
+/// Nobody is: who is the least bad?
+#[derive(Message)]
+#[rtype(result = "(Plan, Option<Chosen>)")]
+pub(super) struct LeastBad(pub(super) Plan);
+
+impl Handler<LeastBad> for RouterActor {
+    type Result = actix::MessageResult<LeastBad>;
+
+    fn handle(&mut self, LeastBad(mut plan): LeastBad, _: &mut Context<Self>) -> Self::Result {
+        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
+        // Who is the least bad is no matter of balance.
+        let bench = Bench { pickers: &mut [], outbox, random, scratch, now: clock::now() };
+        let chosen = selection::least_bad(&mut plan, &bench);
+        actix::MessageResult((plan, chosen))
+    }
+}
+
 impl Handler<Next> for RouterActor {
     type Result = actix::MessageResult<Next>;
 

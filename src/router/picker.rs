@@ -15,6 +15,9 @@ const ONE: i64 = 1 << FRACTION_BITS;
 /// Credits closer than this count as equal, so that rounding does not decide.
 const TIE: i64 = 1 << (FRACTION_BITS - 20);
 
+/// Whole of a ratio kept in 1/10 000.
+const WHOLE: u64 = 10_000;
+
 /// Upper bound of the virtual picks a new tier starts with.
 pub const MAX_VIRTUAL_START: u32 = 4_096;
 
@@ -39,13 +42,15 @@ pub struct Entrant {
 pub struct Picker {
     strategy: Strategy,
     credits: Vec<i64>,
+    /// Credit of the tier as a whole against the tier below, while all of its members recover.
+    tier_credit: i64,
 }
 
 impl Picker {
     /// Starts a tier of `size` members after `virtual_start` picks with `weights`, so that workers and replicas do not all
     /// begin with the heaviest member. Tests pass 0.
     pub fn new(strategy: Strategy, weights: &[u64], virtual_start: u32) -> Self {
-        let mut picker = Self { strategy, credits: vec![0; weights.len()] };
+        let mut picker = Self { strategy, credits: vec![0; weights.len()], tier_credit: 0 };
         let entrants: Vec<_> = weights
             .iter()
             .enumerate()
@@ -98,8 +103,23 @@ impl Picker {
         self.credits[chosen] -= ONE;
     }
 
+    /// Whether a recovering tier keeps this pick, when `share` of all, in 1/10 000, is to be its own: a smooth round robin of
+    /// two, the tier and what lies below (spec/resilience.md 6.1.5). Says the credit to be committed with the pick.
+    pub fn keeps(&self, share: u64) -> (bool, i64) {
+        let gained = self.tier_credit + ((u128::from(share.min(WHOLE)) << FRACTION_BITS) / u128::from(WHOLE)) as i64;
+        // The other side's credit is the rest of one pick; of equals the tier is the first.
+        let keeps = ONE - gained <= gained;
+        (keeps, if keeps { gained - ONE } else { gained })
+    }
+
+    /// Books what [`Picker::keeps`] has said.
+    pub fn commit_kept(&mut self, credit: i64) {
+        self.tier_credit = credit;
+    }
+
     /// Takes over the credits of members that are still there: `kept[new] = old`.
     pub fn carry_over(&mut self, earlier: &Self, kept: impl Iterator<Item = (usize, usize)>) {
+        self.tier_credit = earlier.tier_credit;
         for (new, old) in kept {
             if let (Some(credit), Some(known)) = (self.credits.get_mut(new), earlier.credits.get(old)) {
                 *credit = *known;
@@ -256,6 +276,21 @@ mod tests {
         assert_eq!(picker.choose(&two, &mut random), 1);
         two[1].in_flight = 1;
         assert_eq!(picker.choose(&two, &mut random), 0);
+    }
+
+    #[test]
+    fn a_recovering_tier_keeps_its_share_of_the_picks_within_one() {
+        for share in [0, 1_000, 3_333, 5_000, 9_999, 10_000] {
+            let mut picker = Picker::new(Strategy::WeightedRoundRobin, &[1], 0);
+            let mut kept = 0.0;
+            for pick in 1..=1_000 {
+                let (keeps, credit) = picker.keeps(share);
+                picker.commit_kept(credit);
+                kept += f64::from(u8::from(keeps));
+                let due = f64::from(pick) * share as f64 / 1e4;
+                assert!((kept - due).abs() <= 1.0, "{share}: {kept} of {pick}");
+            }
+        }
     }
 
     /// Runs a history of availability and says by how many picks any member strayed from its expected share.

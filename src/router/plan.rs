@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::{Candidate, RouteEntry, Table};
-use crate::backend::{Permit, Rejection};
+use crate::backend::{Backend, Permit, Rejection};
 use crate::clock::Instant;
 use crate::config::{BackendId, RouteName};
 use crate::error::ErrorType;
@@ -17,10 +17,22 @@ pub struct Need {
     pub stream: bool,
     /// Whether it is a reasoning call, which takes longer.
     pub reasoning: bool,
-    /// Estimated tokens.
+    /// Estimated tokens of its prompt, and of its outputs where it names their maximum.
     pub tokens: u64,
+    /// How many outputs have none: they are estimated by what a backend's answers come to.
+    pub open_outputs: u64,
     /// When the request must be over.
     pub deadline: Instant,
+}
+
+impl Need {
+    /// Estimated tokens of a call to this backend (spec/resilience.md 4.1).
+    pub(super) fn tokens_at(&self, backend: &Backend) -> u64 {
+        if self.open_outputs == 0 {
+            return self.tokens;
+        }
+        self.tokens.saturating_add(self.open_outputs.saturating_mul(backend.limiter().mean_output()))
+    }
 }
 
 /// One request's way through its route. It keeps the table it began with, whatever is loaded meanwhile.

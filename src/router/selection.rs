@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::picker::{Entrant, Picker};
 use super::plan::{Chosen, Exhausted, Plan, Turn};
 use super::table::Candidate;
+use crate::backend::circuit_breaker::StateName;
 use crate::backend::outcome::Block;
 use crate::backend::{Admission, Call, Kind, Outbox, Permit, Reason, Rejection, Standing};
 use crate::clock::Instant;
@@ -35,6 +36,8 @@ pub(super) struct Scratch {
     denied: Vec<(Place, Reason)>,
     /// Among whom the strategy chose; empty if a probe was taken.
     entrants: Vec<Entrant>,
+    /// Recovering tiers that were asked whether they keep this pick, and their credit if it is taken.
+    kept: Vec<(usize, i64)>,
 }
 
 /// Tier and position in it.
@@ -63,6 +66,9 @@ pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, E
         match take(plan, place, bench) {
             Ok(permit) => {
                 count_passed_over(plan, &bench.scratch.denied, place.0);
+                for (tier, credit) in bench.scratch.kept.drain(..) {
+                    bench.pickers[tier].commit_kept(credit);
+                }
                 // A pick without a choice moves no credit.
                 if 1 < bench.scratch.entrants.len() {
                     bench.pickers[place.0].commit(&bench.scratch.entrants, place.1);
@@ -81,6 +87,42 @@ pub(super) fn select(plan: &mut Plan, bench: &mut Bench<'_>) -> Result<Chosen, E
             }
         }
     }
+}
+
+/// Where nobody can serve: the open circuit that comes back soonest, before its time, if nothing else stands in its way and
+/// nobody is there already (spec/resilience.md 9.1).
+pub(super) fn least_bad(plan: &mut Plan, bench: &Bench<'_>) -> Option<Chosen> {
+    let mut open: Vec<(Instant, Place)> = Vec::new();
+    for (tier, members) in plan.route().tiers.iter().enumerate() {
+        for (index, member) in members.iter().enumerate() {
+            let status = member.backend.status();
+            let is_open = status.circuit().state == StateName::Open && status.in_flight() == 0;
+            if 0 < member.weight
+                && is_open
+                && plan.turn(member.backend.id(), bench.now) == Turn::First
+                && plan.fits(member)
+            {
+                open.push((status.open_until(), (tier, index)));
+            }
+        }
+    }
+    open.sort_unstable();
+    for (_, place) in open {
+        let route = plan.asked();
+        if 0 < plan.attempts() && !route.retry_budget.try_extra(&route.config.policy, bench.now) {
+            return None;
+        }
+        let call = call(plan, place, bench.now);
+        match candidate(plan, place).backend.try_take_early(call, bench.now, bench.outbox) {
+            Ok(permit) => {
+                plan.note_tried(permit.backend().id());
+                return Some(Chosen { place, permit, is_again: false });
+            }
+            Err(_) if 0 < plan.attempts() => plan.asked().retry_budget.give_back(bench.now),
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 /// Those who are out of this selection.
@@ -158,7 +200,7 @@ fn survey(plan: &Plan, out: &Out, bench: &mut Bench<'_>) {
                 denied.push((place, Reason::Incompatible));
                 continue;
             }
-            let standing = member.backend.status().read(bench.now);
+            let standing = member.backend.read(plan.need.tokens_at(&member.backend), bench.now);
             match standing.admission {
                 Admission::Free | Admission::Probe(_) => seats.push(Seat { place, standing }),
                 Admission::Denied(rejection) => denied.push((place, rejection.reason)),
@@ -171,31 +213,78 @@ fn is_probe(seat: &Seat) -> bool {
     matches!(seat.standing.admission, Admission::Probe(_))
 }
 
+/// Whom a pass over the candidates leaves out. A guess about a quota, or a check, never rejects: what it alone holds back
+/// serves where nobody else can (spec/resilience.md 6.1.3).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Those deferred, and those whose checks fail.
+    Trusting,
+    /// Those whose checks fail.
+    Healthy,
+    /// Nobody.
+    All,
+}
+
+impl Pass {
+    const ALL: [Self; 3] = [Self::Trusting, Self::Healthy, Self::All];
+
+    /// Why it leaves a candidate out, if it does.
+    fn leaves_out(self, seat: &Seat) -> Option<Reason> {
+        match self {
+            Self::Trusting | Self::Healthy if !seat.standing.healthy => Some(Reason::Unhealthy),
+            Self::Trusting if seat.standing.deferred => Some(Reason::LearnedQuota),
+            Self::Trusting | Self::Healthy | Self::All => None,
+        }
+    }
+}
+
 /// The first tier with a candidate is used, strictly; in it a probe first, then whom the strategy names.
 fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
-    let Scratch { seats, entrants, .. } = &mut *bench.scratch;
+    let Scratch { seats, denied, entrants, kept } = &mut *bench.scratch;
     entrants.clear();
-    // The health gate alone never causes a rejection.
-    let any_healthy = seats.iter().any(|seat| seat.standing.healthy);
-    let is_usable = |seat: &Seat| seat.standing.healthy || !any_healthy;
-    let any_closed = seats.iter().any(|seat| is_usable(seat) && !is_probe(seat));
+    kept.clear();
+    let is_in = |pass: &Pass| seats.iter().any(|seat| pass.leaves_out(seat).is_none());
+    let pass = Pass::ALL.into_iter().find(is_in)?;
+    let any_closed = seats.iter().any(|seat| pass.leaves_out(seat).is_none() && !is_probe(seat));
     let may_probe = !any_closed || can_still_fail_over(plan, bench.now);
-    let is_eligible = |seat: &&Seat| is_usable(seat) && (may_probe || !is_probe(seat));
-    let tier = seats.iter().find(is_eligible)?.place.0;
-    let in_tier = seats.iter().filter(is_eligible).filter(|seat| seat.place.0 == tier);
-    // Probes first, so that a recovered backend is found, by a request that another backend can still save.
-    let probe = in_tier.clone().filter_map(|seat| match seat.standing.admission {
-        Admission::Probe(until) => Some((until, seat.place)),
-        Admission::Free | Admission::Denied(_) => None,
-    });
-    if let Some((_, place)) = probe.min() {
-        return Some(place);
+    let is_eligible = |seat: &&Seat| pass.leaves_out(seat).is_none() && (may_probe || !is_probe(seat));
+    denied.extend(seats.iter().filter_map(|seat| Some((seat.place, pass.leaves_out(seat)?))));
+    let mut from = 0;
+    loop {
+        let below = seats.iter().filter(is_eligible).filter(|seat| from <= seat.place.0);
+        let tier = below.clone().next()?.place.0;
+        let in_tier = below.clone().filter(|seat| seat.place.0 == tier);
+        // Probes first, so that a recovered backend is found, by a request that another backend can still save.
+        let probe = in_tier.clone().filter_map(|seat| match seat.standing.admission {
+            Admission::Probe(until) => Some((until, seat.place)),
+            Admission::Free | Admission::Denied(_) => None,
+        });
+        if let Some((_, place)) = probe.min() {
+            return Some(place);
+        }
+        let has_lower = below.clone().any(|seat| tier < seat.place.0 && !is_probe(seat));
+        if has_lower && in_tier.clone().all(|seat| u64::from(seat.standing.slow_start) < WHOLE) {
+            let (keeps, credit) = bench.pickers[tier].keeps(recovered_share(plan, in_tier.clone()));
+            kept.push((tier, credit));
+            if !keeps {
+                from = tier + 1;
+                continue;
+            }
+        }
+        entrants.extend(in_tier.map(|seat| entrant(plan, seat)));
+        return match entrants.as_slice() {
+            [only] => Some((tier, only.index)),
+            several => Some((tier, bench.pickers[tier].choose(several, bench.random))),
+        };
     }
-    entrants.extend(in_tier.map(|seat| entrant(plan, seat)));
-    match entrants.as_slice() {
-        [only] => Some((tier, only.index)),
-        several => Some((tier, bench.pickers[tier].choose(several, bench.random))),
-    }
+}
+
+/// How much of its load a tier in slow start takes, in 1/10 000.
+fn recovered_share<'a>(plan: &Plan, seats: impl Iterator<Item = &'a Seat> + Clone) -> u64 {
+    let weight = |seat: &Seat| u128::from(candidate(plan, seat.place).weight);
+    let whole: u128 = seats.clone().map(weight).sum();
+    let grown: u128 = seats.map(|seat| weight(seat) * u128::from(seat.standing.slow_start)).sum();
+    (grown / whole.max(1)) as u64
 }
 
 /// A probe must not cost its request: there must be time for another attempt.
@@ -212,6 +301,11 @@ fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
 }
 
 fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejection> {
+    let call = call(plan, place, bench.now);
+    candidate(plan, place).backend.try_take(call, bench.now, bench.outbox)
+}
+
+fn call(plan: &Plan, place: Place, now: Instant) -> Call {
     let candidate = candidate(plan, place);
     let need = &plan.need;
     let (kind, tail) = match need.stream {
@@ -219,8 +313,8 @@ fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejectio
         false => (Kind::Unary, candidate.timeouts.idle),
     };
     let limit = candidate.head_limit(need).saturating_add(tail);
-    let lease = bench.now.plus(limit).min(need.deadline).plus(LEASE_GRACE);
-    candidate.backend.try_take(Call { tokens: need.tokens, kind, limit, lease }, bench.now, bench.outbox)
+    let lease = now.plus(limit).min(need.deadline).plus(LEASE_GRACE);
+    Call { tokens: need.tokens_at(&candidate.backend), kind, limit, lease }
 }
 
 /// Why nobody can serve: one reason per backend of the route that may still be called by this request. Those that only the
@@ -240,7 +334,7 @@ fn reasons(plan: &Plan, now: Instant, out: &Out) -> Exhausted {
         if let Some((_, rejection)) = out.lost.iter().find(|(place, _)| is_member(*place)) {
             return *rejection;
         }
-        match member.backend.status().read(now).admission {
+        match member.backend.read(plan.need.tokens_at(&member.backend), now).admission {
             _ if member.weight == 0 => Rejection::endless(Reason::Draining),
             Admission::Denied(rejection) => rejection,
             // Only a probe that this request may not take stands in the way.

@@ -1,11 +1,13 @@
 //! Selection over real backends and their actors, on a paused clock: what a route's extra attempts add to the load.
 
+mod gates;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
 use crate::backend::outcome::{Class, Outcome};
-use crate::backend::{Backend, Observer, machine::Edge};
+use crate::backend::{Backend, Observer, Scopes, machine::Edge};
 use crate::clock::{self, Instant};
 use crate::config::{self, BackendId, SystemSource};
 use crate::provider::Target;
@@ -42,7 +44,14 @@ pub(crate) fn pool(backends: &[(&str, &str)], strategy: &str, resilience: &str) 
     let config = config.unwrap_or_else(|report| panic!("{:?}", report.problems));
     let ready = config.backends.iter().map(|(id, backend)| {
         let target = Arc::new(Target::new(backend).unwrap());
-        (id.clone(), Ready { backend: Backend::start(Arc::clone(backend), Arc::new(Deaf)), target, tls: None })
+        (
+            id.clone(),
+            Ready {
+                backend: Backend::start(Arc::clone(backend), Scopes::alone(backend), Arc::new(Deaf)),
+                target,
+                tls: None,
+            },
+        )
     });
     let ready: HashMap<_, _> = ready.collect();
     let table = Table::build(&config, &ready, &Metrics::new(), None);
@@ -51,7 +60,7 @@ pub(crate) fn pool(backends: &[(&str, &str)], strategy: &str, resilience: &str) 
 
 fn need() -> Need {
     let deadline = clock::now().plus(Duration::from_secs(600));
-    Need { stream: false, reasoning: false, tokens: 1, deadline }
+    Need { stream: false, reasoning: false, tokens: 1, open_outputs: 0, deadline }
 }
 
 /// Lets time go by, and what was told be heard.

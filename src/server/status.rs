@@ -74,7 +74,7 @@ fn health(worker: &Worker) -> HttpResponse<ReplyBody> {
     let now = clock::now();
     let (mut healthy, mut unhealthy) = (Vec::new(), Vec::new());
     for backend in worker.table().backends() {
-        let reason = match backend.status().read(now).admission {
+        let reason = match backend.read(0, now).admission {
             Admission::Free | Admission::Probe(_) => None,
             Admission::Denied(rejection) => Some(rejection.reason.name()),
         };
@@ -141,7 +141,7 @@ fn read_cells(shared: &Shared, table: &Table) {
             StateName::Open => 2,
         };
         shared.metrics.circuit_state.child(&[id]).set(state);
-        let selectable = !matches!(backend.status().read(now).admission, Admission::Denied(_));
+        let selectable = !matches!(backend.read(0, now).admission, Admission::Denied(_));
         shared.metrics.selectable.child(&[id]).set(i64::from(selectable));
     }
 }

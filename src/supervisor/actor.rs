@@ -9,6 +9,7 @@ use tracing::{error, info};
 
 use super::observer::Edges;
 use super::prepare::{Prepared, prepare};
+use super::scopes::Registry;
 use crate::backend::Backend;
 use crate::clock::{self, Instant};
 use crate::config::{BackendId, Config};
@@ -48,6 +49,7 @@ impl Kept {
 pub(super) struct SupervisorActor {
     backends: HashMap<BackendId, Kept>,
     leaving: Vec<(Arc<Backend>, Instant)>,
+    registry: Registry,
     routers: Vec<RouterRemote>,
     current: CurrentTable,
     metrics: Arc<Metrics>,
@@ -61,10 +63,11 @@ impl SupervisorActor {
         metrics: Arc<Metrics>,
         observer: Arc<Edges>,
     ) -> Self {
-        let backends = HashMap::new();
-        let (table, kept) = build(config, prepared, backends, None, &metrics, &observer);
+        let mut registry = Registry::new();
+        let earlier = Earlier { backends: HashMap::new(), table: None };
+        let (table, backends) = build(config, prepared, earlier, &mut registry, &metrics, &observer);
         let current = CurrentTable::new(table);
-        Self { backends: kept, leaving: Vec::new(), routers: Vec::new(), current, metrics, observer }
+        Self { backends, leaving: Vec::new(), registry, routers: Vec::new(), current, metrics, observer }
     }
 
     pub(super) fn current(&self) -> &CurrentTable {
@@ -103,8 +106,8 @@ impl SupervisorActor {
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
-        let earlier = self.current.get();
-        let (table, kept) = build(config, prepared, known, Some(&earlier), &self.metrics, &self.observer);
+        let earlier = Earlier { backends: known, table: Some(self.current.get()) };
+        let (table, kept) = build(config, prepared, earlier, &mut self.registry, &self.metrics, &self.observer);
         self.backends = kept;
         self.current.set(Arc::clone(&table));
         for router in &self.routers {
@@ -123,12 +126,18 @@ impl SupervisorActor {
     }
 }
 
+/// What was in force before.
+struct Earlier {
+    backends: HashMap<BackendId, Kept>,
+    table: Option<Arc<Table>>,
+}
+
 /// Starts what is new, reconfigures what goes on under the same identity, and builds the table over both.
 fn build(
     config: &Arc<Config>,
     prepared: HashMap<BackendId, Prepared>,
-    mut known: HashMap<BackendId, Kept>,
-    earlier: Option<&Table>,
+    mut earlier: Earlier,
+    registry: &mut Registry,
     metrics: &Arc<Metrics>,
     observer: &Arc<Edges>,
 ) -> (Arc<Table>, HashMap<BackendId, Kept>) {
@@ -137,15 +146,16 @@ fn build(
     for (id, Prepared { target, tls }) in prepared {
         let Some(wanted) = config.backends.get(&id) else { continue };
         let same = |other: &Kept| other.backend.config().identity == wanted.identity;
-        let earlier = known.remove(&id).filter(|other| same(other));
-        let mine = match earlier {
-            Some(mut earlier) => {
-                if *earlier.backend.config() != *wanted {
-                    earlier.backend = earlier.backend.reconfigured(Arc::clone(wanted));
+        let known = earlier.backends.remove(&id).filter(|other| same(other));
+        let scopes = registry.scopes(wanted);
+        let mine = match known {
+            Some(mut known) => {
+                if *known.backend.config() != *wanted {
+                    known.backend = known.backend.reconfigured(Arc::clone(wanted), scopes);
                 }
-                earlier
+                known
             }
-            None => Kept::new(Backend::start(Arc::clone(wanted), Arc::clone(observer) as Arc<_>)),
+            None => Kept::new(Backend::start(Arc::clone(wanted), scopes, Arc::clone(observer) as Arc<_>)),
         };
         let labels =
             [id.as_str(), wanted.provider.name(), wanted.upstream_model.as_str(), wanted.base_url.host.as_str()];
@@ -154,10 +164,11 @@ fn build(
         ready.insert(id.clone(), Ready { backend: Arc::clone(&mine.backend), target, tls });
         kept.insert(id, mine);
     }
+    registry.settle(config);
     metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
     metrics.config_last_successful.child(&[]).set(1);
-    (Table::build(config, &ready, metrics, earlier), kept)
+    (Table::build(config, &ready, metrics, earlier.table.as_deref()), kept)
 }
 
 impl Actor for SupervisorActor {

@@ -27,6 +27,7 @@ impl Observer for Edges {
                 let labels = [backend, change.from.name(), change.to.name(), change.cause.name()];
                 self.metrics.transitions.child(&labels).inc();
             }
+            Edge::Endpoint(_) => {}
             Edge::Blocked(blocked) if blocked.first => {
                 self.metrics.blocks.child(&[backend, blocked.block.name()]).inc();
             }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::outcome::{Block, Class, Outcome};
+use crate::backend::{Backend, Call, Kind, Outbox};
+use crate::clock::{self, Instant};
 use crate::config::{self, SystemSource};
 
 fn configuration(timeout: u32, second: &str) -> Arc<Config> {
@@ -60,4 +63,81 @@ async fn a_reload_keeps_the_cells_of_what_did_not_change() {
     assert!(find(&after, "b").is_none() && find(&after, "c").is_some());
     assert!(find(&before, "b").unwrap().status().is_draining(), "what was removed takes no new calls");
     assert!(!new.status().is_draining());
+}
+
+/// The backends of a configuration whose entries are these `litellm_params`.
+fn backends(supervisor: &Supervisor) -> Vec<Arc<Backend>> {
+    let table = supervisor.current().get();
+    let mut backends: Vec<_> = table.backends().cloned().collect();
+    backends.sort_by(|one, other| one.id().as_str().cmp(other.id().as_str()));
+    backends
+}
+
+fn pool(entries: &[&str], key: &str) -> Arc<Config> {
+    let entry = |(index, params): (usize, &&str)| {
+        format!("  - {{model_name: m{index}, litellm_params: {{api_key: '${{KEY}}', {params}}}}}\n")
+    };
+    let entries: String = entries.iter().enumerate().map(entry).collect();
+    let text = format!("environment_variables: {{KEY: {key}}}\nmodel_list:\n{entries}");
+    let loaded = config::load_text("test.yaml", &text, &SystemSource);
+    loaded.map(|loaded| loaded.config).unwrap_or_else(|report| panic!("{:?}", report.problems))
+}
+
+fn block(backend: &Backend, block: Block) {
+    let (now, policy) = (clock::now(), Default::default());
+    backend.scopes().blocks.block(block, Some(Duration::from_secs(60)), now, now, &policy, 0.0).unwrap();
+}
+
+fn is_blocked(backend: &Backend, block: Block) -> bool {
+    clock::now() < backend.blocked_until(block)
+}
+
+#[actix::test]
+async fn backends_share_what_their_key_their_model_and_their_host_have_in_common() {
+    let entries = [
+        "model: gpt-4o",
+        "model: gpt-4o-mini",
+        "model: gpt-4o, organization: other",
+        "model: gpt-4o, extra_headers: {OpenAI-Project: p}",
+        "model: gpt-4o, api_base: 'http://elsewhere.test/v1'",
+        "model: gpt-4o, timeout: 7",
+    ];
+    let supervisor = Supervisor::start(&pool(&entries, "sk-1"), Metrics::new()).unwrap();
+    let all = backends(&supervisor);
+    for set in [Block::Rate, Block::Auth, Block::NotFound] {
+        block(&all[0], set);
+    }
+    let with = |set| all.iter().map(|backend| is_blocked(backend, set)).collect::<Vec<_>>();
+    assert_eq!(with(Block::Auth), [true, true, false, false, false, true], "the same account");
+    assert_eq!(with(Block::Rate), [true, false, false, false, false, true], "and the same model");
+    assert_eq!(with(Block::NotFound), [true, false, false, false, false, false]);
+    let first = &all[0].scopes().endpoint;
+    let same_host: Vec<bool> = all.iter().map(|backend| Arc::ptr_eq(&backend.scopes().endpoint, first)).collect();
+    assert_eq!(same_host, [true, true, true, true, false, true]);
+}
+
+#[actix::test]
+async fn a_rotated_key_leaves_the_blocks_of_the_old_one_behind() {
+    let entries = ["model: gpt-4o"];
+    let supervisor = Supervisor::start(&pool(&entries, "sk-1"), Metrics::new()).unwrap();
+    let before = backends(&supervisor).remove(0);
+    for set in Block::ALL {
+        block(&before, set);
+    }
+    supervisor.apply(&pool(&entries, "sk-1")).await.unwrap();
+    assert!(is_blocked(&backends(&supervisor)[0], Block::Auth), "the same key is still refused");
+    supervisor.apply(&pool(&entries, "sk-2")).await.unwrap();
+    let after = backends(&supervisor).remove(0);
+    assert!(after.is_same_cell(&before));
+    let held: Vec<Block> = Block::ALL.into_iter().filter(|set| is_blocked(&after, *set)).collect();
+    assert_eq!(held, [Block::Overload, Block::NotFound]);
+    // The actor writes where the handle reads.
+    let call = Call { tokens: 1, kind: Kind::Unary, limit: Duration::from_secs(1), lease: Instant::NEVER };
+    after.scopes().blocks.lift_all();
+    let permit = after.try_take(call, clock::now(), &Outbox::new()).unwrap();
+    permit.settle(Outcome::failure(Class::Auth), clock::now());
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_blocked(&after, Block::Auth));
 }

@@ -26,10 +26,13 @@ const IMPORTS: [(&str, &str, &str); 2] = [
 ];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 22] = [
+const PURE: [&str; 25] = [
+    "backend/endpoint.rs",
+    "backend/ledger.rs",
     "backend/machine.rs",
     "backend/outcome.rs",
     "backend/quota.rs",
+    "backend/scope.rs",
     "backend/status.rs",
     "error.rs",
     "proxy/budget.rs",

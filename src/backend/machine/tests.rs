@@ -4,7 +4,7 @@ mod cell;
 mod outages;
 
 use super::*;
-use crate::backend::status::{BackendStatus, Rejection, Slot};
+use crate::backend::status::{Reason, Rejection};
 
 /// Far from zero, as the process's own clock is.
 const START: Instant = Instant::from_nanos(86_400_000_000_000);
@@ -23,13 +23,14 @@ struct Call {
 impl Call {
     fn event(&self, what: What) -> Event {
         let Self { slot: Slot { generation, .. }, permit, started } = *self;
-        Event { permit, generation, started, kind: Kind::Stream, what }
+        Event { permit, generation, host: Slot::NONE, started, kind: Kind::Stream, what }
     }
 }
 
 /// The machine, the cell, and the next permit's number.
 struct World {
     machine: Machine,
+    blocks: Blocks,
     status: BackendStatus,
     permits: u64,
 }
@@ -37,7 +38,9 @@ struct World {
 impl World {
     fn new(policy: BackendPolicy, seed: u64) -> Self {
         let status = BackendStatus::new(&policy);
-        let mut world = Self { machine: Machine::new(policy, seed, START), status, permits: 0 };
+        let blocks = Blocks::default();
+        let machine = Machine::new(policy, seed, START).with_blocks(blocks.clone());
+        let mut world = Self { machine, blocks, status, permits: 0 };
         world.step(START, |_, _| {});
         world
     }
@@ -46,30 +49,20 @@ impl World {
     fn step(&mut self, now: Instant, change: impl FnOnce(&mut Machine, Instant)) -> Vec<Edge> {
         self.machine.advance(self.status.circuit(), now);
         change(&mut self.machine, now);
-        publish(&mut self.machine, &self.status, now);
+        self.machine.publish(&self.status, now);
         self.machine.take_edges()
     }
 
     /// What a worker does to begin a call, and what it has to tell.
     fn take(&mut self, limit: Duration, now: Instant) -> Result<(Call, Event), Rejection> {
+        if let Some((block, until)) = self.blocks.longest(now) {
+            return Err(Rejection::lasting(Reason::Blocked(block), until.since(now)));
+        }
         let slot = self.status.try_take(now)?;
         self.permits += 1;
         let call = Call { slot, permit: self.permits, started: now };
         let what = if slot.probe { What::Claimed { lease: now.plus(LEASE) } } else { What::Started { limit } };
         Ok((call, call.event(what)))
-    }
-}
-
-/// As the actor does it.
-fn publish(machine: &mut Machine, status: &BackendStatus, now: Instant) {
-    let mut seen = status.circuit();
-    loop {
-        machine.take_over(seen, now);
-        status.publish_beside(&machine.beside(now));
-        match status.publish_word(seen, machine.word(seen)) {
-            Ok(()) => return machine.published(),
-            Err(claimed) => seen = claimed,
-        }
     }
 }
 
@@ -129,4 +122,71 @@ fn a_claim_that_crosses_a_reset_is_late() {
     let edges = world.step(now, |machine, now| machine.settle(&[claimed, failed], now));
     assert!(matches!(edges.as_slice(), [Edge::Late]), "{edges:?}");
     assert_eq!(world.machine.run(), 0);
+}
+
+/// A circuit that has just opened for five seconds.
+fn opened() -> World {
+    let mut policy = BackendPolicy::default();
+    policy.circuit_breaker.jitter = 0;
+    let mut world = World::new(policy, 1);
+    for _ in 0..5 {
+        let (call, began) = world.take(LEASE, START).unwrap();
+        let failed = What::Failed { class: Class::ServerError, hint: None, after: Duration::ZERO };
+        world.status.release();
+        world.step(START, |machine, now| machine.settle(&[began, call.event(failed)], now));
+    }
+    assert_eq!(world.status.circuit().state, StateName::Open);
+    world
+}
+
+/// Takes the least bad place, and settles it by this.
+fn early(world: &mut World, now: Instant, what: What) {
+    let slot = world.status.try_take_early(now).unwrap();
+    assert_eq!(world.status.try_take_early(now).unwrap_err().reason, Reason::HalfOpenBusy, "one at a time");
+    world.permits += 1;
+    let call = Call { slot, permit: world.permits, started: now };
+    let claimed = call.event(What::ClaimedEarly { lease: now.plus(LEASE) });
+    world.status.release();
+    world.step(now, |machine, now| machine.settle(&[claimed, call.event(what)], now));
+}
+
+#[test]
+fn a_probe_before_its_time_that_fails_opens_as_before_and_raises_no_level() {
+    let mut world = opened();
+    let now = START.plus(Duration::from_secs(1));
+    let level = world.machine.level();
+    early(&mut world, now, What::Failed { class: Class::ServerError, hint: None, after: Duration::ZERO });
+    assert_eq!((world.status.circuit().state, world.machine.level()), (StateName::Open, level));
+    assert_eq!(world.status.open_until(), now.plus(Duration::from_secs(5)), "as long as the time before");
+    assert_eq!(world.status.in_flight(), 0);
+}
+
+#[test]
+fn a_probe_before_its_time_that_succeeds_is_a_probe_like_any_other() {
+    let mut world = opened();
+    let now = START.plus(Duration::from_secs(1));
+    early(&mut world, now, What::Succeeded { after: Duration::ZERO });
+    let circuit = world.status.circuit();
+    assert_eq!((circuit.state, circuit.ok, circuit.probes), (StateName::HalfOpen, 1, 0));
+    for _ in 0..2 {
+        let (call, claimed) = world.take(LEASE, now).unwrap();
+        assert!(call.slot.probe);
+        world.status.release();
+        let succeeded = call.event(What::Succeeded { after: Duration::ZERO });
+        world.step(now, |machine, now| machine.settle(&[claimed, succeeded], now));
+    }
+    assert_eq!(world.status.circuit().state, StateName::Closed);
+}
+
+#[test]
+fn nobody_is_the_least_bad_whom_an_operator_closed_off() {
+    let mut world = opened();
+    world.step(START, |machine, now| machine.command(Command::Override(Override::ForceOpen), now));
+    assert_eq!(world.status.try_take_early(START).unwrap_err().reason, Reason::ForcedOpen);
+    let draining = opened();
+    draining.status.set_draining(true);
+    assert_eq!(draining.status.try_take_early(START).unwrap_err().reason, Reason::Draining);
+    let closed = World::new(BackendPolicy::default(), 1);
+    assert!(closed.status.try_take_early(START).is_err());
+    assert_eq!(closed.status.in_flight(), 0);
 }

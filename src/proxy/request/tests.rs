@@ -130,8 +130,8 @@ fn fields_that_steer_the_gateway() {
     );
     assert!(found.stream() && found.store() && found.background());
     assert_eq!(found.object_ids(), ["c_1", "resp_1"]);
-    assert_eq!(found.token_estimate(512), found.bytes().len() as u64 / 4 + 200);
-    assert_eq!(body("{}").token_estimate(512), 512);
+    assert_eq!(found.token_estimate(), (found.bytes().len() as u64 / 4 + 200, 0));
+    assert_eq!(body("{}").token_estimate(), (0, 1));
     let limits = found.client_limits();
     assert_eq!(limits.timeout, Some(Duration::from_millis(2_500)));
     assert_eq!(limits.stream_timeout, Some(Duration::from_secs(1)));

@@ -153,12 +153,12 @@ fn next<'a>(entry: &'a RouteEntry, moment: &Moment) -> Option<&'a str> {
 }
 
 fn is_selectable(candidate: &Candidate, moment: &Moment) -> bool {
-    let admission = candidate.backend.status().read(moment.now).admission;
+    let admission = candidate.backend.read(0, moment.now).admission;
     0 < candidate.weight && !matches!(admission, Admission::Denied(_))
 }
 
 fn member(candidate: &Candidate, total: u64, moment: &Moment) -> Value {
-    let standing = candidate.backend.status().read(moment.now);
+    let standing = candidate.backend.read(0, moment.now);
     let weight = candidate.weight as f64 / WEIGHT_UNIT;
     let mut reasons = why_not(&candidate.backend, moment.now);
     if candidate.weight == 0 && !reasons.iter().any(|no| no.reason == Reason::Draining) {
@@ -178,8 +178,8 @@ fn member(candidate: &Candidate, total: u64, moment: &Moment) -> Value {
 /// not stand here.
 fn why_not(backend: &Backend, now: Instant) -> Vec<Rejection> {
     let status = backend.status();
-    let Admission::Denied(first) = status.read(now).admission else { return Vec::new() };
-    let blocks = Block::ALL.into_iter().map(|block| (Reason::Blocked(block), status.blocked_until(block)));
+    let Admission::Denied(first) = backend.read(0, now).admission else { return Vec::new() };
+    let blocks = Block::ALL.into_iter().map(|block| (Reason::Blocked(block), backend.blocked_until(block)));
     let blocks =
         blocks.filter(|(_, until)| now < *until).map(|(reason, until)| Rejection::lasting(reason, until.since(now)));
     let circuit = status.circuit();
@@ -267,7 +267,7 @@ fn circuit(backend: &Backend, moment: &Moment) -> Value {
 }
 
 fn blocks(backend: &Backend, moment: &Moment) -> Vec<Value> {
-    let set = Block::ALL.into_iter().map(|block| (block, backend.status().blocked_until(block)));
+    let set = Block::ALL.into_iter().map(|block| (block, backend.blocked_until(block)));
     set.filter(|(_, until)| moment.now < *until)
         .map(|(block, until)| {
             json!({"block": block.name(), "scope": null, "until": moment.date(until),
