@@ -22,6 +22,7 @@ use std::time::Duration;
 use actix::{Actor as _, Addr};
 
 use self::actor::{BackendActor, Order, Settle};
+use self::circuit_breaker::Change;
 pub use self::circuit_breaker::Kind;
 use self::endpoint::Endpoint;
 use self::ledger::Ledger;
@@ -41,6 +42,9 @@ use crate::config::{self, BackendId, Provider};
 pub trait Observer: Send + Sync {
     /// Something became visible about a backend.
     fn observe(&self, backend: &BackendId, edge: &Edge);
+
+    /// The circuit of a host (`host:port`) has changed.
+    fn observe_endpoint(&self, endpoint: &str, change: &Change);
 
     /// News could not be told: the actor is gone and not yet replaced.
     fn dropped(&self, backend: &BackendId, messages: usize);

@@ -65,14 +65,14 @@ impl BackendActor {
                     let (backend, reason) = (self.id.as_str(), cause.name());
                     warn!(backend, reason, "circuit would open, but is forced closed");
                 }
-                Edge::Blocked(_) | Edge::Endpoint(_) | Edge::Probe(_) | Edge::Late => {}
+                Edge::Blocked(_) | Edge::Probe(_) | Edge::Late => {}
             }
         }
     }
 
     fn tell_endpoint(&self, changes: Vec<Change>) {
         for change in changes {
-            self.observer.observe(&self.id, &Edge::Endpoint(change));
+            self.observer.observe_endpoint(self.endpoint.name(), &change);
             let (endpoint, reason) = (self.endpoint.name(), change.cause.name());
             let (from, to) = (change.from.name(), change.to.name());
             if change.to == StateName::Open {

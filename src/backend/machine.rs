@@ -102,8 +102,6 @@ pub enum Command {
 pub enum Edge {
     /// The circuit changed.
     Circuit(Change),
-    /// The circuit of its host changed.
-    Endpoint(Change),
     /// A block was set.
     Blocked(Blocked),
     /// A probe ended.

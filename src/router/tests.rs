@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::*;
+use crate::backend::circuit_breaker::Change;
 use crate::backend::outcome::{Class, Outcome};
 use crate::backend::{Backend, Observer, Scopes, machine::Edge};
 use crate::clock::{self, Instant};
@@ -19,6 +20,8 @@ struct Deaf;
 
 impl Observer for Deaf {
     fn observe(&self, _: &BackendId, _: &Edge) {}
+
+    fn observe_endpoint(&self, _: &str, _: &Change) {}
 
     fn dropped(&self, backend: &BackendId, messages: usize) {
         panic!("{messages} lost for {backend}");

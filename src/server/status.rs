@@ -15,6 +15,7 @@ use super::headers;
 use super::worker::{Shared, Worker};
 use crate::backend::Admission;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::outcome::Block;
 use crate::clock;
 use crate::config::{ClientKey, Route};
 use crate::error::Fault;
@@ -132,17 +133,37 @@ async fn metrics(request: &Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBo
 
 /// Gauges that are read from the cells when somebody looks, and written nowhere else.
 fn read_cells(shared: &Shared, table: &Table) {
-    let now = clock::now();
+    let (now, unix) = (clock::now(), clock::unix_now());
+    let metrics = &shared.metrics;
     for backend in table.backends() {
         let id = backend.id().as_str();
-        let state = match backend.status().state(now) {
-            StateName::Closed => 0,
-            StateName::HalfOpen => 1,
-            StateName::Open => 2,
-        };
-        shared.metrics.circuit_state.child(&[id]).set(state);
+        metrics.circuit_state.child(&[id]).set(number(backend.status().state(now)));
         let selectable = !matches!(backend.read(0, now).admission, Admission::Denied(_));
-        shared.metrics.selectable.child(&[id]).set(i64::from(selectable));
+        metrics.selectable.child(&[id]).set(i64::from(selectable));
+        let endpoint = &backend.scopes().endpoint;
+        metrics.endpoint_state.child(&[endpoint.name()]).set(number(endpoint.state(now)));
+        for block in Block::ALL {
+            let until = backend.blocked_until(block);
+            let ends = if now < until { unix.saturating_add(until.since(now)).as_secs_f64() } else { 0.0 };
+            metrics.blocked_until.child(&[id, block.name()]).set(ends);
+        }
+        let (requests, tokens) = backend.scopes().ledger.known(now);
+        for (unit, known) in [("requests", requests), ("tokens", tokens)] {
+            let Some(known) = known else { continue };
+            metrics.ratelimit_remaining.child(&[id, unit]).set(known.remaining);
+            if let Some(limit) = known.limit {
+                metrics.ratelimit_limit.child(&[id, unit]).set(limit);
+            }
+        }
+    }
+}
+
+/// A state as a metric's value.
+fn number(state: StateName) -> i64 {
+    match state {
+        StateName::Closed => 0,
+        StateName::HalfOpen => 1,
+        StateName::Open => 2,
     }
 }
 

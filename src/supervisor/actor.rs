@@ -161,6 +161,7 @@ fn build(
             [id.as_str(), wanted.provider.name(), wanted.upstream_model.as_str(), wanted.base_url.host.as_str()];
         metrics.backend_info.child(&labels).set(1);
         metrics.backend(id.as_str());
+        metrics.endpoint(&wanted.base_url.endpoint());
         ready.insert(id.clone(), Ready { backend: Arc::clone(&mine.backend), target, tls });
         kept.insert(id, mine);
     }

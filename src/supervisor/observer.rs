@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::Observer;
+use crate::backend::circuit_breaker::Change;
 use crate::backend::machine::Edge;
 use crate::config::BackendId;
 use crate::telemetry::Metrics;
@@ -27,7 +28,6 @@ impl Observer for Edges {
                 let labels = [backend, change.from.name(), change.to.name(), change.cause.name()];
                 self.metrics.transitions.child(&labels).inc();
             }
-            Edge::Endpoint(_) => {}
             Edge::Blocked(blocked) if blocked.first => {
                 self.metrics.blocks.child(&[backend, blocked.block.name()]).inc();
             }
@@ -35,6 +35,10 @@ impl Observer for Edges {
             Edge::Late => self.metrics.late_results.child(&[backend]).inc(),
             Edge::Blocked(_) | Edge::Override(_) | Edge::WouldOpen(_) => {}
         }
+    }
+
+    fn observe_endpoint(&self, endpoint: &str, change: &Change) {
+        self.metrics.endpoint_transitions.child(&[endpoint, change.to.name()]).inc();
     }
 
     fn dropped(&self, _: &BackendId, messages: usize) {

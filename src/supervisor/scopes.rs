@@ -47,7 +47,7 @@ impl Registry {
 
     /// The scopes of a backend: those that others have, where they share them.
     pub(super) fn scopes(&mut self, backend: &Backend) -> Scopes {
-        let credential = self.fingerprint(&credential_parts(backend));
+        let credential = account(self, backend);
         let quota = self.fingerprint(&[&credential, backend.upstream_model.as_bytes()]);
         let blocks = Blocks::new(
             shared(&mut self.credentials, credential, Arc::default),
@@ -93,8 +93,8 @@ impl Registry {
     }
 }
 
-/// What makes two backends use the same account.
-fn credential_parts(backend: &Backend) -> Vec<&[u8]> {
+/// The account of a provider that a backend uses.
+fn account(registry: &Registry, backend: &Backend) -> Fingerprint {
     let key = match &backend.credential {
         Some(Credential::Bearer(key) | Credential::ApiKeyHeader(key)) => key.expose(),
         None => "",
@@ -102,9 +102,9 @@ fn credential_parts(backend: &Backend) -> Vec<&[u8]> {
     let is_project = |name: &str| name.eq_ignore_ascii_case(PROJECT_HEADER);
     let project = backend.extra_headers.iter().find(|(name, _)| is_project(name)).map(|(_, value)| value.expose());
     let organization = backend.organization.as_deref();
-    let host = backend.base_url.host.as_bytes();
-    let words = [backend.provider.name(), organization.unwrap_or_default(), project.unwrap_or_default(), key];
-    words.into_iter().map(str::as_bytes).chain([host]).collect()
+    let (provider, endpoint) = (backend.provider.name(), backend.base_url.endpoint());
+    let parts = [provider, &endpoint, organization.unwrap_or_default(), project.unwrap_or_default(), key];
+    registry.fingerprint(&parts.map(str::as_bytes))
 }
 
 fn host(backend: &Backend) -> Host {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
     Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
@@ -203,6 +203,16 @@ pub struct Metrics {
     pub selectable: Family<IntGauge>,
     /// Backend, from, to, reason.
     pub transitions: Family<IntCounter>,
+    /// Endpoint; set at scrape.
+    pub endpoint_state: Family<IntGauge>,
+    /// Endpoint, to.
+    pub endpoint_transitions: Family<IntCounter>,
+    /// Backend, block; set at scrape.
+    pub blocked_until: Family<Gauge>,
+    /// Backend, unit; set at scrape.
+    pub ratelimit_limit: Family<IntGauge>,
+    /// Backend, unit; set at scrape.
+    pub ratelimit_remaining: Family<IntGauge>,
     /// Backend, result.
     pub probes: Family<IntCounter>,
     /// Backend, block.
@@ -277,6 +287,11 @@ impl Metrics {
             circuit_state: family(r, names::CIRCUIT_STATE, &["backend"], &[]),
             selectable: family(r, names::BACKEND_SELECTABLE, &["backend"], &[]),
             transitions: family(r, names::CIRCUIT_TRANSITIONS, &["backend", "from", "to", "reason"], &[]),
+            endpoint_state: family(r, names::ENDPOINT_STATE, &["endpoint"], &[]),
+            endpoint_transitions: family(r, names::ENDPOINT_TRANSITIONS, &["endpoint", "to"], &[]),
+            blocked_until: family(r, names::BLOCKED_UNTIL, &["backend", "block"], &[]),
+            ratelimit_limit: family(r, names::RATELIMIT_LIMIT, &["backend", "unit"], &[]),
+            ratelimit_remaining: family(r, names::RATELIMIT_REMAINING, &["backend", "unit"], &[]),
             probes: family(r, names::CIRCUIT_PROBES, &["backend", "result"], &[]),
             blocks: family(r, names::BLOCKS, &["backend", "block"], &[]),
             backend_info: family(r, names::BACKEND_INFO, &["backend", "provider", "upstream_model", "host"], &[]),
@@ -361,6 +376,13 @@ impl Metrics {
             self.probes.child(&[backend, result.name()]);
         }
         self.late_results.child(&[backend]);
+    }
+
+    /// Makes the series of a host, which its backends' actors count at edges.
+    pub fn endpoint(&self, endpoint: &str) {
+        for to in ["closed", "half_open", "open"] {
+            self.endpoint_transitions.child(&[endpoint, to]);
+        }
     }
 
     /// Makes the series of failovers between the backends of a route.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
 use super::names::Name;
 
@@ -25,6 +25,12 @@ impl Child for IntCounter {
 }
 
 impl Child for IntGauge {
+    fn make(opts: Opts, _: &[f64]) -> Option<Self> {
+        Self::with_opts(opts).ok()
+    }
+}
+
+impl Child for Gauge {
     fn make(opts: Opts, _: &[f64]) -> Option<Self> {
         Self::with_opts(opts).ok()
     }

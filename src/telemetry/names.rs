@@ -69,6 +69,21 @@ pub const LATE_RESULTS: Name = ("breakwater_late_results_total", "Results that n
 pub const CIRCUIT_STATE: Name = ("breakwater_circuit_state", "0 closed, 1 half_open, 2 open.");
 /// Circuit edges.
 pub const CIRCUIT_TRANSITIONS: Name = ("breakwater_circuit_transitions_total", "Each edge of the breaker.");
+/// Hosts' circuits.
+pub const ENDPOINT_STATE: Name =
+    ("breakwater_endpoint_circuit_state", "The host's connect breaker: 0 closed, 1 half_open, 2 open.");
+/// Their edges.
+pub const ENDPOINT_TRANSITIONS: Name =
+    ("breakwater_endpoint_circuit_transitions_total", "Each edge of a host's connect breaker.");
+/// Blocks in force.
+pub const BLOCKED_UNTIL: Name =
+    ("breakwater_backend_blocked_until_timestamp_seconds", "When a block ends; 0 = not blocked.");
+/// What providers say.
+pub const RATELIMIT_LIMIT: Name =
+    ("breakwater_upstream_ratelimit_limit", "The whole allowance, as the provider's newest answer says.");
+/// What providers say is left.
+pub const RATELIMIT_REMAINING: Name =
+    ("breakwater_upstream_ratelimit_remaining", "What is left, as the provider's newest answer says.");
 /// Probes.
 pub const CIRCUIT_PROBES: Name = ("breakwater_circuit_probes_total", "Half-open trial calls, by result.");
 /// Blocks.

@@ -20,6 +20,7 @@ mod metrics;
 mod queue;
 mod reload;
 mod retries;
+mod scopes;
 mod secrets;
 mod seed;
 mod shipped;

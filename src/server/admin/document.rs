@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::reloads::Reloads;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::ledger::Known;
 use crate::backend::outcome::Block;
+use crate::backend::scope::Reach;
 use crate::backend::status::Override;
 use crate::backend::{Admission, Backend, Reason, Rejection};
 use crate::clock::{self, Instant};
@@ -221,9 +223,9 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
             "rpm": policy.requests_per_minute, "tpm": policy.tokens_per_minute, "max_in_flight": policy.max_in_flight,
         },
         "circuit": circuit(backend, moment),
-        "endpoint": {"host": config.base_url.endpoint(), "state": null},
+        "endpoint": endpoint(backend, moment),
         "blocks": blocks(backend, moment),
-        "provider_quota": null,
+        "provider_quota": provider_quota(backend, moment),
         "health": {
             "check": match policy.health_check.kind {
                 HealthCheckKind::Off => "off",
@@ -266,11 +268,35 @@ fn circuit(backend: &Backend, moment: &Moment) -> Value {
     })
 }
 
+fn endpoint(backend: &Backend, moment: &Moment) -> Value {
+    let endpoint = &backend.scopes().endpoint;
+    let is_timed = endpoint.state(moment.now) == StateName::Open;
+    json!({
+        "host": endpoint.name(),
+        "state": endpoint.state(moment.now).name(),
+        "until": is_timed.then(|| moment.date(endpoint.open_until())),
+    })
+}
+
+/// What the provider's own figures say is left; null where it has said nothing.
+fn provider_quota(backend: &Backend, moment: &Moment) -> Option<Value> {
+    let (requests, tokens) = backend.scopes().ledger.known(moment.now);
+    let seen_at = requests.iter().chain(&tokens).map(|known| known.seen_at).max()?;
+    let shown = |known: Known| {
+        json!({
+            "limit": known.limit, "remaining": known.remaining, "predicted": known.predicted,
+            "reset_at": known.reset_at.filter(|at| moment.now < *at).map(|at| moment.date(at)),
+        })
+    };
+    let seen = time(moment.unix.saturating_sub(moment.now.since(seen_at)));
+    Some(json!({"seen_at": seen, "requests": requests.map(shown), "tokens": tokens.map(shown)}))
+}
+
 fn blocks(backend: &Backend, moment: &Moment) -> Vec<Value> {
     let set = Block::ALL.into_iter().map(|block| (block, backend.blocked_until(block)));
     set.filter(|(_, until)| moment.now < *until)
         .map(|(block, until)| {
-            json!({"block": block.name(), "scope": null, "until": moment.date(until),
+            json!({"block": block.name(), "scope": Reach::of(block).name(), "until": moment.date(until),
                 "remaining_ms": until.since(moment.now).as_millis() as u64, "source": null})
         })
         .collect()
