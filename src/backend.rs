@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod circuit_breaker;
+pub mod health;
 mod limiter;
 pub mod machine;
 mod outbox;
@@ -20,6 +21,7 @@ use actix::{Actor as _, Addr};
 
 use self::actor::{BackendActor, Order, Settle};
 pub use self::circuit_breaker::Kind;
+use self::health::Checked;
 pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
 pub use self::outbox::Outbox;
@@ -99,7 +101,8 @@ impl Backend {
     pub fn revive(&self) {
         let now = clock::now();
         let (policy, seen) = (self.config.policy.clone(), self.status.circuit());
-        let machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
+        let mut machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
+        machine.resume_health(self.status.health());
         let addr = launch(&self.config, machine, &self.status, &self.mailbox.observer);
         *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
     }
@@ -149,6 +152,12 @@ impl Backend {
         #[expect(clippy::disallowed_methods, reason = "the room's face, once per admin call")]
         let asked = self.addr().send(Order::Do(command));
         asked.await.is_ok()
+    }
+
+    /// Tells the actor what a turn of its checker brought.
+    pub fn checked(&self, checked: Checked) {
+        // One per turn of its one checker.
+        self.addr().do_send(Order::Checked(checked));
     }
 
     /// Makes its actor panic.

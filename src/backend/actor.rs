@@ -7,7 +7,8 @@ use tracing::{error, info, warn};
 
 use super::Observer;
 use super::circuit_breaker::{Change, StateName};
-use super::machine::{Command, Edge, Event, Machine};
+use super::health::Checked;
+use super::machine::{Command, Edge, Event, HealthChange, Machine};
 use super::outcome::Block;
 use super::quota::Blocked;
 use super::status::BackendStatus;
@@ -69,7 +70,11 @@ impl BackendActor {
                     let (backend, reason) = (self.id.as_str(), cause.name());
                     warn!(backend, reason, "circuit would open, but is forced closed");
                 }
-                Edge::Blocked(_) | Edge::Probe(_) | Edge::Late => {}
+                Edge::Lifted(block) => {
+                    info!(backend = self.id.as_str(), block = block.name(), "backend unblocked");
+                }
+                Edge::Health(change) => self.tell_health(change),
+                Edge::Blocked(_) | Edge::Checked(_) | Edge::Probe(_) | Edge::Late => {}
             }
         }
     }
@@ -82,6 +87,16 @@ impl BackendActor {
             warn!(backend, from, to, reason, level, open_for_ms, "circuit changed");
         } else {
             info!(backend, from, to, reason, level, run, "circuit changed");
+        }
+    }
+
+    fn tell_health(&self, change: HealthChange) {
+        let HealthChange { is_healthy, check, failures, detail } = change;
+        let backend = self.id.as_str();
+        if is_healthy {
+            info!(backend, healthy = is_healthy, check, failures, detail, "backend health changed");
+        } else {
+            warn!(backend, healthy = is_healthy, check, failures, detail, "backend health changed");
         }
     }
 
@@ -125,6 +140,8 @@ impl Handler<Settle> for BackendActor {
 pub(super) enum Order {
     /// An operator's command.
     Do(Command),
+    /// What a turn of its checker brought.
+    Checked(Checked),
     /// New settings.
     Reconfigure(Box<crate::config::BackendPolicy>),
     /// The end, after the drain.
@@ -140,6 +157,7 @@ impl Handler<Order> for BackendActor {
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
         match order {
             Order::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
+            Order::Checked(checked) => self.step(ctx, |machine, now| machine.checked(&checked, now)),
             Order::Reconfigure(policy) => {
                 self.status.set_limits(&policy);
                 self.step(ctx, |machine, now| machine.reconfigure(*policy, now));

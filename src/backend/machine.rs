@@ -1,9 +1,12 @@
-//! All decisions about one backend in one value: breaker and quota, fed with what happened, read for what to publish.
+//! All decisions about one backend in one value: breaker, quota and health, fed with what happened, read for what to publish.
+
+mod checks;
 
 use std::time::Duration;
 
 use super::circuit_breaker::{Cause, Change, CircuitBreaker, Hand, Kind, Record, Recorded, Start, State, StateName};
-use super::outcome::{Class, Effect};
+use super::health::Health;
+use super::outcome::{Block, Class, Effect};
 use super::quota::{Blocked, Quota};
 use super::status::{Beside, Circuit, Override};
 use crate::clock::Instant;
@@ -86,6 +89,12 @@ pub enum Edge {
     Circuit(Change),
     /// A block was set.
     Blocked(Blocked),
+    /// A block's cause is gone: it was lifted before its time.
+    Lifted(Block),
+    /// A health check ended, well or badly.
+    Checked(&'static str),
+    /// The health gate changed.
+    Health(HealthChange),
     /// A probe ended.
     Probe(&'static str),
     /// A result came too late to count.
@@ -96,12 +105,26 @@ pub enum Edge {
     WouldOpen(Cause),
 }
 
-/// Breaker and quota of one backend, and the word they stand for.
+/// An edge of the health gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthChange {
+    /// How it stands now.
+    pub is_healthy: bool,
+    /// What is checked.
+    pub check: &'static str,
+    /// Failures in a row.
+    pub failures: u32,
+    /// What the last check met.
+    pub detail: &'static str,
+}
+
+/// Breaker, quota and health of one backend, and the word they stand for.
 #[derive(Debug)]
 pub struct Machine {
     policy: BackendPolicy,
     breaker: CircuitBreaker,
     quota: Quota,
+    health: Health,
     /// Probe places to give back with the next publication.
     returned: u32,
     random: fastrand::Rng,
@@ -129,7 +152,8 @@ impl Machine {
 
     fn with_breaker(policy: BackendPolicy, breaker: CircuitBreaker, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { policy, breaker, quota: Quota::default(), returned: 0, random, edges: Vec::new() }
+        let (quota, health) = (Quota::default(), Health::default());
+        Self { policy, breaker, quota, health, returned: 0, random, edges: Vec::new() }
     }
 
     /// Takes over what stands in the word, and lets time pass.
@@ -180,6 +204,7 @@ impl Machine {
             What::Claimed { lease } => self.breaker.claimed(permit, generation, lease),
             What::Succeeded { after } => {
                 self.quota.succeed(started);
+                self.health.served(started.plus(after));
                 self.record(record(Effect::Success, after), now);
             }
             What::Failed { class, hint, after } => {
@@ -263,6 +288,7 @@ impl Machine {
         let change = self.breaker.reconfigure(policy.circuit_breaker.clone(), now);
         self.tell_hand(before, change);
         self.policy = policy;
+        self.follow_health_policy();
     }
 
     fn hand(&self) -> Override {
@@ -302,7 +328,7 @@ impl Machine {
             blocks: self.quota.deadlines(),
             slow_start_from: self.breaker.slow_start_from().unwrap_or(Instant::ZERO),
             failing: self.breaker.is_failing(now),
-            healthy: true,
+            health: self.health,
         }
     }
 
