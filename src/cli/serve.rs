@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
-use crate::config::{self, Admin, BackendPolicy, Config, HealthCheckKind, Loaded, OnExhausted, SystemSource};
+use crate::config::{self, Admin, BackendPolicy, Config, Loaded, OnExhausted, SystemSource};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -157,7 +157,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
             "resilience.on_exhausted: least_bad",
             routes().any(|policy| policy.on_exhausted.contains(&OnExhausted::LeastBad)),
         ),
-        ("resilience.health_check", backends().any(|policy| policy.health_check.kind != HealthCheckKind::Off)),
         ("resilience.endpoint_breaker", backends().any(|policy| policy.endpoint_breaker != usual.endpoint_breaker)),
         (
             "resilience.quota.ptu_target_utilization",

@@ -12,6 +12,7 @@ use super::prepare::{Prepared, prepare};
 use crate::backend::Backend;
 use crate::clock::{self, Instant};
 use crate::config::{BackendId, Config};
+use crate::health::{Checkers, Subject};
 use crate::router::table::Ready;
 use crate::router::{CurrentTable, RouterRemote, Table};
 use crate::telemetry::Metrics;
@@ -52,6 +53,7 @@ pub(super) struct SupervisorActor {
     current: CurrentTable,
     metrics: Arc<Metrics>,
     observer: Arc<Edges>,
+    checkers: Checkers,
 }
 
 impl SupervisorActor {
@@ -61,10 +63,11 @@ impl SupervisorActor {
         metrics: Arc<Metrics>,
         observer: Arc<Edges>,
     ) -> Self {
-        let backends = HashMap::new();
-        let (table, kept) = build(config, prepared, backends, None, &metrics, &observer);
-        let current = CurrentTable::new(table);
-        Self { backends: kept, leaving: Vec::new(), routers: Vec::new(), current, metrics, observer }
+        let built = build(config, prepared, HashMap::new(), None, &metrics, &observer);
+        let (backends, current) = (built.kept, CurrentTable::new(built.table));
+        let mut checkers = Checkers::default();
+        checkers.follow(built.subjects);
+        Self { backends, leaving: Vec::new(), routers: Vec::new(), current, metrics, observer, checkers }
     }
 
     pub(super) fn current(&self) -> &CurrentTable {
@@ -88,6 +91,7 @@ impl SupervisorActor {
             error!(actor, name, "actor restarted");
             self.metrics.actor_restarts.child(&[actor]).inc();
         }
+        self.checkers.look();
         self.leaving.retain(|(backend, limit)| {
             let stays = 0 < backend.status().in_flight() && now < *limit;
             if !stays {
@@ -104,8 +108,10 @@ impl SupervisorActor {
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
         let earlier = self.current.get();
-        let (table, kept) = build(config, prepared, known, Some(&earlier), &self.metrics, &self.observer);
+        let Built { table, kept, subjects } =
+            build(config, prepared, known, Some(&earlier), &self.metrics, &self.observer);
         self.backends = kept;
+        self.checkers.follow(subjects);
         self.current.set(Arc::clone(&table));
         for router in &self.routers {
             router.swap(&table);
@@ -123,6 +129,14 @@ impl SupervisorActor {
     }
 }
 
+/// What a configuration becomes.
+struct Built {
+    table: Arc<Table>,
+    kept: HashMap<BackendId, Kept>,
+    /// Every backend, for those that check.
+    subjects: Vec<Subject>,
+}
+
 /// Starts what is new, reconfigures what goes on under the same identity, and builds the table over both.
 fn build(
     config: &Arc<Config>,
@@ -131,8 +145,9 @@ fn build(
     earlier: Option<&Table>,
     metrics: &Arc<Metrics>,
     observer: &Arc<Edges>,
-) -> (Arc<Table>, HashMap<BackendId, Kept>) {
+) -> Built {
     let mut kept = HashMap::new();
+    let mut subjects = Vec::new();
     let mut ready = HashMap::new();
     for (id, Prepared { target, tls }) in prepared {
         let Some(wanted) = config.backends.get(&id) else { continue };
@@ -151,13 +166,15 @@ fn build(
             [id.as_str(), wanted.provider.name(), wanted.upstream_model.as_str(), wanted.base_url.host.as_str()];
         metrics.backend_info.child(&labels).set(1);
         metrics.backend(id.as_str());
-        ready.insert(id.clone(), Ready { backend: Arc::clone(&mine.backend), target, tls });
+        let backend = || Arc::clone(&mine.backend);
+        subjects.push(Subject { backend: backend(), target: Arc::clone(&target), tls: tls.clone() });
+        ready.insert(id.clone(), Ready { backend: backend(), target, tls });
         kept.insert(id, mine);
     }
     metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
     metrics.config_last_successful.child(&[]).set(1);
-    (Table::build(config, &ready, metrics, earlier), kept)
+    Built { table: Table::build(config, &ready, metrics, earlier), kept, subjects }
 }
 
 impl Actor for SupervisorActor {
