@@ -173,11 +173,12 @@ fn is_probe(seat: &Seat) -> bool {
 
 /// The first tier with a candidate is used, strictly; in it a probe first, then whom the strategy names.
 fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
-    let Scratch { seats, entrants, .. } = &mut *bench.scratch;
+    let Scratch { seats, denied, entrants } = &mut *bench.scratch;
     entrants.clear();
     // The health gate alone never causes a rejection.
     let any_healthy = seats.iter().any(|seat| seat.standing.healthy);
     let is_usable = |seat: &Seat| seat.standing.healthy || !any_healthy;
+    denied.extend(seats.iter().filter(|seat| !is_usable(seat)).map(|seat| (seat.place, Reason::Unhealthy)));
     let any_closed = seats.iter().any(|seat| is_usable(seat) && !is_probe(seat));
     let may_probe = !any_closed || can_still_fail_over(plan, bench.now);
     let is_eligible = |seat: &&Seat| is_usable(seat) && (may_probe || !is_probe(seat));

@@ -13,8 +13,8 @@ use super::api::json_reply;
 use super::error::ErrorAnswer;
 use super::headers;
 use super::worker::{Shared, Worker};
-use crate::backend::Admission;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::{Admission, Reason};
 use crate::clock;
 use crate::config::{ClientKey, Route};
 use crate::error::Fault;
@@ -75,6 +75,7 @@ fn health(worker: &Worker) -> HttpResponse<ReplyBody> {
     let (mut healthy, mut unhealthy) = (Vec::new(), Vec::new());
     for backend in worker.table().backends() {
         let reason = match backend.status().read(now).admission {
+            Admission::Free | Admission::Probe(_) if !backend.status().is_healthy() => Some(Reason::Unhealthy.name()),
             Admission::Free | Admission::Probe(_) => None,
             Admission::Denied(rejection) => Some(rejection.reason.name()),
         };
@@ -143,6 +144,7 @@ fn read_cells(shared: &Shared, table: &Table) {
         shared.metrics.circuit_state.child(&[id]).set(state);
         let selectable = !matches!(backend.status().read(now).admission, Admission::Denied(_));
         shared.metrics.selectable.child(&[id]).set(i64::from(selectable));
+        shared.metrics.healthy.child(&[id]).set(i64::from(backend.status().is_healthy()));
     }
 }
 
