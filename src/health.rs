@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use self::checker::Checker;
 use crate::backend::{Backend, Outbox};
 use crate::config::{BackendId, HealthCheckKind};
@@ -54,7 +56,7 @@ impl Checkers {
         let mut before = std::mem::take(&mut self.running);
         let mut shared: Option<Rc<Tools>> = None;
         for subject in subjects {
-            if subject.backend.config().policy.health_check.kind == HealthCheckKind::Off {
+            if !is_checked(&subject) {
                 continue;
             }
             let id = subject.backend.id().clone();
@@ -73,6 +75,26 @@ impl Checkers {
     pub fn look(&mut self) {
         for checker in self.running.values_mut().filter(|checker| checker.is_over()) {
             checker.restart();
+        }
+    }
+}
+
+/// Whether it is to be checked, and can be.
+fn is_checked(subject: &Subject) -> bool {
+    let config = subject.backend.config();
+    match config.policy.health_check.kind {
+        HealthCheckKind::Off => false,
+        HealthCheckKind::Connect | HealthCheckKind::Models => true,
+        HealthCheckKind::Completion => {
+            let names_a_model = !config.upstream_model.contains('*');
+            if !names_a_model {
+                // Asked for the pattern itself, the provider would say that there is no such model, and block it.
+                warn!(
+                    backend = config.id.as_str(),
+                    "no health check: a completion needs a model, and this is a pattern"
+                );
+            }
+            names_a_model
         }
     }
 }
