@@ -153,7 +153,7 @@ impl Health {
         }
     }
 
-    /// Nobody checks any more: healthy. True if the gate changed by it.
+    /// As at first, but for what it has served. True if the gate changed by it.
     pub fn forget(&mut self) -> bool {
         let changed = !self.is_healthy;
         *self = Self { served_at: self.served_at, ..Self::default() };

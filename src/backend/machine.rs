@@ -287,8 +287,8 @@ impl Machine {
         let before = self.hand();
         let change = self.breaker.reconfigure(policy.circuit_breaker.clone(), now);
         self.tell_hand(before, change);
-        self.policy = policy;
-        self.follow_health_policy();
+        let earlier = std::mem::replace(&mut self.policy, policy);
+        self.follow_health_check(&earlier.health_check);
     }
 
     fn hand(&self) -> Override {

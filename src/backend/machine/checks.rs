@@ -4,7 +4,7 @@ use super::{Edge, HealthChange, Machine};
 use crate::backend::health::{Checked, Found, Health, Verdict, clears};
 use crate::backend::outcome::Block;
 use crate::clock::Instant;
-use crate::config::HealthCheckKind;
+use crate::config::{HealthCheck, HealthCheckKind};
 
 impl Machine {
     /// Takes in what a turn of the checker brought. A check of a kind that is not configured any more says nothing.
@@ -48,10 +48,10 @@ impl Machine {
         self.health = seen;
     }
 
-    /// Nobody is unhealthy for want of checks.
-    pub(super) fn follow_health_policy(&mut self) {
-        if self.policy.health_check.kind == HealthCheckKind::Off && self.health.forget() {
-            self.tell_health("off");
+    /// What another kind of check has found says nothing about this one: nobody stays unhealthy for want of checks.
+    pub(super) fn follow_health_check(&mut self, earlier: &HealthCheck) {
+        if self.policy.health_check.kind != earlier.kind && self.health.forget() {
+            self.tell_health("reconfigured");
         }
     }
 

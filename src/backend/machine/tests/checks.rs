@@ -197,6 +197,11 @@ fn without_checks_nobody_stays_unhealthy() {
         Machine::restarted(policy(HealthCheckKind::Connect), world.status.circuit(), Instant::ZERO, 1, START);
     restarted.resume_health(world.status.health());
     assert!(!restarted.beside(START).health.is_healthy, "a panic of the actor is no recovery");
+    // Thresholds alone change nothing that was found.
+    let mut patient = policy(HealthCheckKind::Connect);
+    patient.health_check.unhealthy_threshold = 9;
+    world.step(START, |machine, now| machine.reconfigure(patient, now));
+    assert!(!world.status.is_healthy());
     let edges = world.step(START, |machine, now| machine.reconfigure(BackendPolicy::default(), now));
     assert!(edges.iter().any(|edge| matches!(edge, Edge::Health(change) if change.is_healthy)), "{edges:?}");
     assert!(world.status.is_healthy());
