@@ -6,6 +6,7 @@
 mod actor;
 pub mod circuit_breaker;
 pub mod endpoint;
+pub mod health;
 pub mod ledger;
 mod limiter;
 pub mod machine;
@@ -25,6 +26,7 @@ use self::actor::{BackendActor, Order, Settle};
 use self::circuit_breaker::Change;
 pub use self::circuit_breaker::Kind;
 use self::endpoint::Endpoint;
+use self::health::Checked;
 use self::ledger::Ledger;
 pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
@@ -136,7 +138,8 @@ impl Backend {
     pub fn revive(&self) {
         let now = clock::now();
         let (policy, seen) = (self.config.policy.clone(), self.status.circuit());
-        let machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
+        let mut machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
+        machine.resume_health(self.status.health());
         let addr = launch(&self.config, machine, &self.status, &self.scopes, &self.mailbox.observer);
         *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
     }
@@ -257,10 +260,10 @@ impl Backend {
         asked.await.is_ok()
     }
 
-    /// A check has connected to its host, outside of any call.
-    pub fn connected(&self) {
-        // One per check, each longer than its handling.
-        self.addr().do_send(Order::Connected);
+    /// Tells the actor what a turn of its checker brought.
+    pub fn checked(&self, checked: Checked) {
+        // One per turn of its one checker.
+        self.addr().do_send(Order::Checked(checked));
     }
 
     /// Makes its actor panic.

@@ -5,6 +5,7 @@
 //! - [`cli`]: the commands.
 //! - [`server`]: the front door, one application per worker.
 //! - [`supervisor`]: the life of all actors.
+//! - [`health`]: active checks of backends, off by default.
 //! - [`proxy`]: the walk of one request: plan, permit, send, classify, relay.
 //! - [`provider`]: how a vendor is spoken to.
 //! - [`router`]: which backend next.
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod health;
 pub mod provider;
 pub mod proxy;
 pub mod router;

@@ -13,6 +13,7 @@ pub mod failure;
 pub mod final_error;
 pub mod forward;
 pub mod hint;
+pub mod hint_headers;
 pub mod json;
 pub mod multipart;
 pub mod operation;

@@ -7,7 +7,8 @@ use tracing::{error, info, warn};
 
 use super::circuit_breaker::{Change, StateName};
 use super::endpoint::Endpoint;
-use super::machine::{Command, Edge, Event, Machine};
+use super::health::Checked;
+use super::machine::{Command, Edge, Event, HealthChange, Machine};
 use super::outcome::Block;
 use super::quota::Blocked;
 use super::scope::Reach;
@@ -65,7 +66,11 @@ impl BackendActor {
                     let (backend, reason) = (self.id.as_str(), cause.name());
                     warn!(backend, reason, "circuit would open, but is forced closed");
                 }
-                Edge::Blocked(_) | Edge::Probe(_) | Edge::Late => {}
+                Edge::Lifted(block) => {
+                    info!(backend = self.id.as_str(), block = block.name(), "backend unblocked");
+                }
+                Edge::Health(change) => self.tell_health(change),
+                Edge::Blocked(_) | Edge::Checked(_) | Edge::Probe(_) | Edge::Late => {}
             }
         }
     }
@@ -91,6 +96,16 @@ impl BackendActor {
             warn!(backend, from, to, reason, level, open_for_ms, "circuit changed");
         } else {
             info!(backend, from, to, reason, level, run, "circuit changed");
+        }
+    }
+
+    fn tell_health(&self, change: HealthChange) {
+        let HealthChange { is_healthy, check, failures, detail } = change;
+        let backend = self.id.as_str();
+        if is_healthy {
+            info!(backend, healthy = is_healthy, check, failures, detail, "backend health changed");
+        } else {
+            warn!(backend, healthy = is_healthy, check, failures, detail, "backend health changed");
         }
     }
 
@@ -137,10 +152,10 @@ impl Handler<Settle> for BackendActor {
 pub(super) enum Order {
     /// An operator's command.
     Do(Command),
+    /// What a turn of its checker brought.
+    Checked(Checked),
     /// New settings.
     Reconfigure(Box<crate::config::BackendPolicy>, Scopes),
-    /// A check has connected to the host.
-    Connected,
     /// The end, after the drain.
     Stop,
     /// Ends by a panic: how a test sees what the supervisor makes of one.
@@ -154,6 +169,14 @@ impl Handler<Order> for BackendActor {
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
         match order {
             Order::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
+            Order::Checked(checked) => {
+                self.step(ctx, |machine, now| machine.checked(&checked, now));
+                if checked.found.shows_host() {
+                    let now = clock::now();
+                    self.tell_endpoint(self.endpoint.connected(now));
+                    self.arm(ctx, now);
+                }
+            }
             Order::Reconfigure(policy, scopes) => {
                 self.status.set_limits(&policy);
                 self.endpoint = scopes.endpoint;
@@ -161,11 +184,6 @@ impl Handler<Order> for BackendActor {
                     machine.share(scopes.blocks);
                     machine.reconfigure(*policy, now);
                 });
-            }
-            Order::Connected => {
-                let now = clock::now();
-                self.tell_endpoint(self.endpoint.connected(now));
-                self.arm(ctx, now);
             }
             Order::Stop => ctx.stop(),
             #[cfg(test)]

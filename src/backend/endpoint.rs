@@ -126,7 +126,14 @@ impl Endpoint {
         let changes = machine.take_edges().into_iter().filter_map(|edge| match edge {
             Edge::Circuit(change) => Some(change),
             // Its probes are the backends' own calls, and no operator lays a hand on it.
-            Edge::Blocked(_) | Edge::Probe(_) | Edge::Late | Edge::Override(_) | Edge::WouldOpen(_) => None,
+            Edge::Blocked(_)
+            | Edge::Lifted(_)
+            | Edge::Probe(_)
+            | Edge::Late
+            | Edge::Override(_)
+            | Edge::WouldOpen(_)
+            | Edge::Checked(_)
+            | Edge::Health(_) => None,
         });
         changes.collect()
     }

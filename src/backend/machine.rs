@@ -1,9 +1,12 @@
-//! All decisions about one backend in one value: breaker and quota, fed with what happened, read for what to publish.
+//! All decisions about one backend in one value: breaker, quota and health, fed with what happened, read for what to publish.
+
+mod checks;
 
 use std::time::Duration;
 
 use super::circuit_breaker::{Cause, Change, CircuitBreaker, Hand, Kind, Record, Recorded, Start, State, StateName};
-use super::outcome::{Class, Effect};
+use super::health::Health;
+use super::outcome::{Block, Class, Effect};
 use super::quota::Blocked;
 use super::scope::Blocks;
 use super::status::{BackendStatus, Beside, Circuit, Override, Slot};
@@ -104,6 +107,12 @@ pub enum Edge {
     Circuit(Change),
     /// A block was set.
     Blocked(Blocked),
+    /// A block's cause is gone: it was lifted before its time.
+    Lifted(Block),
+    /// A health check ended, well or badly.
+    Checked(&'static str),
+    /// The health gate changed.
+    Health(HealthChange),
     /// A probe ended.
     Probe(&'static str),
     /// A result came too late to count.
@@ -114,12 +123,26 @@ pub enum Edge {
     WouldOpen(Cause),
 }
 
-/// Breaker and quota of one backend, and the word they stand for.
+/// An edge of the health gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthChange {
+    /// How it stands now.
+    pub is_healthy: bool,
+    /// What is checked.
+    pub check: &'static str,
+    /// Failures in a row.
+    pub failures: u32,
+    /// What the last check met.
+    pub detail: &'static str,
+}
+
+/// Breaker, quota and health of one backend, and the word they stand for.
 #[derive(Debug)]
 pub struct Machine {
     policy: BackendPolicy,
     breaker: CircuitBreaker,
     blocks: Blocks,
+    health: Health,
     /// Probe places to give back with the next publication.
     returned: u32,
     random: fastrand::Rng,
@@ -153,7 +176,8 @@ impl Machine {
 
     fn with_breaker(policy: BackendPolicy, breaker: CircuitBreaker, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { policy, breaker, blocks: Blocks::default(), returned: 0, random, edges: Vec::new() }
+        let (blocks, health) = (Blocks::default(), Health::default());
+        Self { policy, breaker, blocks, health, returned: 0, random, edges: Vec::new() }
     }
 
     /// Takes over what stands in the word, and lets time pass.
@@ -207,6 +231,7 @@ impl Machine {
             What::ClaimedHost { .. } | What::Reached { .. } => {}
             What::Succeeded { after } => {
                 self.blocks.succeed(started);
+                self.health.served(started.plus(after));
                 self.record(record(Effect::Success, after), now);
             }
             What::Failed { class, hint, after } => {
@@ -289,7 +314,8 @@ impl Machine {
         let before = self.hand();
         let change = self.breaker.reconfigure(policy.circuit_breaker.clone(), now);
         self.tell_hand(before, change);
-        self.policy = policy;
+        let earlier = std::mem::replace(&mut self.policy, policy);
+        self.follow_health_check(&earlier.health_check);
     }
 
     /// Other scopes for its blocks, as after its credential was rotated.
@@ -347,7 +373,7 @@ impl Machine {
             open_until,
             slow_start_from: self.breaker.slow_start_from().unwrap_or(Instant::ZERO),
             failing: self.breaker.is_failing(now),
-            healthy: true,
+            health: self.health,
         }
     }
 

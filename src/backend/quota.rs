@@ -37,6 +37,8 @@ struct Episode {
     level: u32,
     /// From the first block to the next success: one alert.
     running: bool,
+    /// The provider itself named its end.
+    is_hinted: bool,
 }
 
 /// The blocks of one scope.
@@ -98,7 +100,10 @@ impl Quota {
         episode.running = true;
         episode.set_at = now;
         // A later, lower hint never shortens.
-        episode.until = episode.until.max(now.plus(wait));
+        if episode.until < now.plus(wait) {
+            episode.until = now.plus(wait);
+            episode.is_hinted = hinted.is_some();
+        }
         Some(Blocked { block, until: episode.until, hinted: hinted.is_some(), first })
     }
 
@@ -110,14 +115,21 @@ impl Quota {
         }
     }
 
+    /// Ends a running block whose cause has been seen to be gone by a check that began at `started`. Never one that was set
+    /// after that, nor one whose end the provider named. Level and episode stay: only a success of a call ends those. True if
+    /// it did.
+    pub fn lift_one(&mut self, block: Block, started: Instant, now: Instant) -> bool {
+        let episode = &mut self.episodes[block as usize];
+        let may_end = now < episode.until && episode.set_at <= started && !episode.is_hinted;
+        if may_end {
+            episode.until = now;
+        }
+        may_end
+    }
+
     /// Lifts every block: an operator's reset.
     pub fn lift(&mut self) {
         self.episodes = Default::default();
-    }
-
-    /// Lifts one block, and forgets how long it has gone on.
-    pub fn lift_one(&mut self, block: Block) {
-        self.episodes[block as usize] = Episode::default();
     }
 }
 

@@ -117,9 +117,9 @@ impl Blocks {
         }
     }
 
-    /// Lifts one block wherever it holds.
-    pub fn lift(&self, block: Block) {
-        self.scope(block).write(|books| books.lift_one(block));
+    /// Lifts one block wherever it holds, as [`Quota::lift_one`].
+    pub fn lift(&self, block: Block, started: Instant, now: Instant) -> bool {
+        self.scope(block).write(|books| books.lift_one(block, started, now))
     }
 
     /// Lifts every block: an operator's reset.
@@ -147,6 +147,8 @@ mod tests {
     use super::*;
 
     const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn set(blocks: &Blocks, block: Block) -> Option<Blocked> {
         blocks.block(block, Some(Duration::from_secs(7)), NOW, NOW, &Policy::default(), 0.0)
@@ -198,11 +200,14 @@ mod tests {
     #[test]
     fn lifting_one_leaves_the_others() {
         let blocks = Blocks::default();
+        let twin = blocks.clone();
         for block in Block::ALL {
-            set(&blocks, block).unwrap();
+            blocks
+                .block(block, (block == Block::Overload).then_some(SECOND), NOW, NOW, &Policy::default(), 0.0)
+                .unwrap();
         }
-        blocks.lift(Block::Auth);
-        assert_eq!(blocks.until(Block::Auth), Instant::ZERO);
+        assert!(twin.lift(Block::Auth, NOW, NOW));
+        assert_eq!(blocks.until(Block::Auth), NOW);
         assert!(NOW < blocks.until(Block::Money));
         blocks.lift_all();
         assert_eq!(blocks.longest(NOW), None);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::circuit_breaker::StateName;
+use super::health::{Health, HealthCell};
 use super::outcome::Block;
 use crate::clock::Instant;
 
@@ -260,7 +261,7 @@ pub struct BackendStatus {
     open_until: AtomicU64,
     slow_start_from: AtomicU64,
     failing: AtomicBool,
-    unhealthy: AtomicBool,
+    health: HealthCell,
     draining: AtomicBool,
     in_flight: AtomicU32,
     limits: Limits,
@@ -284,7 +285,7 @@ impl BackendStatus {
             open_until: AtomicU64::new(0),
             slow_start_from: AtomicU64::new(0),
             failing: AtomicBool::new(false),
-            unhealthy: AtomicBool::new(false),
+            health: HealthCell::default(),
             draining: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             limits: Limits {
@@ -330,7 +331,12 @@ impl BackendStatus {
 
     /// Whether the health gate is open.
     pub fn is_healthy(&self) -> bool {
-        !self.unhealthy.load(Ordering::Relaxed)
+        self.health.is_healthy()
+    }
+
+    /// What health checks, and calls that were served, have shown.
+    pub fn health(&self) -> Health {
+        self.health.read()
     }
 
     /// Whether it takes no new calls.
@@ -513,7 +519,7 @@ impl BackendStatus {
         self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
         self.slow_start_from.store(beside.slow_start_from.as_nanos(), Ordering::Release);
         self.failing.store(beside.failing, Ordering::Relaxed);
-        self.unhealthy.store(!beside.healthy, Ordering::Relaxed);
+        self.health.publish(&beside.health);
     }
 
     /// Swaps the word. On failure, because a claim came between: what stands there now.
@@ -531,7 +537,7 @@ pub(super) struct Beside {
     pub(super) open_until: Instant,
     pub(super) slow_start_from: Instant,
     pub(super) failing: bool,
-    pub(super) healthy: bool,
+    pub(super) health: Health,
 }
 
 #[cfg(test)]

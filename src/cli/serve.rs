@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
-use crate::config::{self, Admin, Config, HealthCheckKind, Loaded, SystemSource};
+use crate::config::{self, Admin, Config, Loaded, SystemSource};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -142,7 +142,6 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
 /// Keys that somebody has set and that this version checks, but does not act on.
 fn inert(config: &Config) -> Vec<&'static str> {
     let routes = || config.routes.values().map(|route| &route.policy);
-    let backends = || config.backends.values().map(|backend| &backend.policy);
     let set = [
         ("server.cors_origins", !config.server.cors_origins.is_empty()),
         ("defaults.default_route", config.defaults.default_route.is_some()),
@@ -152,7 +151,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("logging.client_address", config.logging.client_address),
         ("resilience.hedge", routes().any(|policy| policy.hedge.is_some())),
         ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
-        ("resilience.health_check", backends().any(|policy| policy.health_check.kind != HealthCheckKind::Off)),
     ];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }

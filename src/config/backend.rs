@@ -285,6 +285,18 @@ pub enum HealthCheckKind {
     Completion,
 }
 
+impl HealthCheckKind {
+    /// The word for it in the configuration, in events and in the status document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connect => "connect",
+            Self::Models => "models",
+            Self::Completion => "completion",
+        }
+    }
+}
+
 impl Default for HealthCheck {
     fn default() -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! One attempt: send, read what comes back, judge it; then either an answer that may go to the client, or a failure.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::trail::{AttemptResult, Entry};
 use super::unary::{self, Expected, Judgement};
 use super::upstream::{self, Answer, AnswerBody, Limits};
 use super::wanted::{api, expected};
-use super::{Head, Proxy, Trip, WholeReply, forward, hint};
+use super::{Head, Proxy, Trip, WholeReply, forward, hint_headers};
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
@@ -216,12 +216,11 @@ impl Stage<'_> {
         attempt.reached(now);
         let backend = &self.candidate.backend;
         let quota = &backend.config().policy.quota;
-        let header = |field| hint_header(headers, field);
         if quota.learned {
-            backend.scopes().ledger.note(&hint::left(&header, clock::unix_now), now);
+            backend.scopes().ledger.note(&hint_headers::left(headers), now);
         }
         if quota.ptu_target_utilization.is_some()
-            && let Some(share) = hint::utilization(&header)
+            && let Some(share) = hint_headers::utilization(headers)
         {
             backend.scopes().ledger.note_utilization(share, now);
         }
@@ -244,7 +243,7 @@ impl Stage<'_> {
     fn error_answer(&self, status: StatusCode, headers: &HeaderMap, body: Bytes) -> (Class, Said) {
         let status = status.as_u16();
         let fields = find_error(&body).map(|error| error.fields).unwrap_or_default();
-        let has_hint = find_hint(status, headers, &fields).is_some();
+        let has_hint = hint_headers::wait(status, headers, &fields).is_some();
         let class =
             self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model: true, has_hint }));
         let content_type = forward::text(headers, &CONTENT_TYPE).to_owned();
@@ -254,14 +253,14 @@ impl Stage<'_> {
     fn hint_of(&self, said: &Said) -> Option<Duration> {
         let Said::Answer(answer) = said else { return None };
         let fields = find_error(&answer.body).map(|error| error.fields).unwrap_or_default();
-        find_hint(answer.status, &answer.headers, &fields)
+        hint_headers::wait(answer.status, &answer.headers, &fields)
     }
 
     /// An error inside a 2xx answer.
     fn in_band(&self, attempt: Attempt, headers: &HeaderMap, fields: ErrorFields) -> Attempted {
         let class = self.judge(Event::InBand(&fields));
         let limited = matches!(class, Class::RateLimited | Class::QuotaExhausted);
-        let hint = if limited { find_hint(429, headers, &fields) } else { None };
+        let hint = if limited { hint_headers::wait(429, headers, &fields) } else { None };
         self.fail(attempt, class, hint, Said::InBand(fields))
     }
 
@@ -520,19 +519,4 @@ async fn next(body: &mut AnswerBody, clocks: &Clocks) -> Result<Option<Bytes>, U
         Some(None) => Ok(None),
         None => Err(Unread::TimedOut),
     }
-}
-
-/// A header that a hint may stand in. Names are made once: a look-up by text would make one each time.
-fn hint_header(headers: &HeaderMap, field: hint::Field) -> Option<&str> {
-    static NAMES: LazyLock<[HeaderName; hint::Field::ALL.len()]> =
-        LazyLock::new(|| hint::Field::ALL.map(|field| HeaderName::from_static(field.name())));
-    headers.get(&NAMES[field as usize])?.to_str().ok()
-}
-
-/// The provider's own wait, on the statuses that may name one.
-fn find_hint(status: u16, headers: &HeaderMap, fields: &ErrorFields) -> Option<Duration> {
-    if !matches!(status, 429 | 503 | 529) {
-        return None;
-    }
-    hint::find(&|field| hint_header(headers, field), fields, clock::unix_now()).map(|hint| hint.wait)
 }

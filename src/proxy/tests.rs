@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ending::{Facts, Final, Ground, Why, decide};
+use crate::backend::health::{Checked, Found};
 use crate::backend::machine::Command;
 use crate::backend::outcome::{Class, Outcome};
 use crate::backend::status::Override;
 use crate::backend::{Backend, Call, Kind, Outbox, Permit};
 use crate::clock;
+use crate::config::HealthCheckKind;
 use crate::router::tests::{pass, pool};
 use crate::router::{Need, Router};
 
@@ -24,7 +26,7 @@ const TOLERANCE: Duration = Duration::from_millis(5);
 
 /// Exact waits, and failures enough to open any circuit.
 const RESILIENCE: &str = "circuit_breaker: {consecutive_failures: 5, jitter: 0, wait_duration_in_open_state: 30s, \
-     max_wait_duration_in_open_state: 30s}, quota: {jitter: 0}";
+     max_wait_duration_in_open_state: 30s}, quota: {jitter: 0}, health_check: {type: connect}";
 
 /// A state of one backend's gates: its further `litellm_params`, and what a rejection must say.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,6 +34,8 @@ enum Gate {
     Closed,
     /// Open, and its time is over: it may be probed.
     Due,
+    /// Closed, and its health checks fail.
+    Sick,
     Open,
     /// Its one probe is taken.
     Probed,
@@ -44,9 +48,10 @@ enum Gate {
 }
 
 impl Gate {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Closed,
         Self::Due,
+        Self::Sick,
         Self::Open,
         Self::Probed,
         Self::Blocked(Class::RateLimited),
@@ -71,12 +76,12 @@ impl Gate {
                 // It ends the parameters, and its own last brace is theirs.
                 "}, resilience: {circuit_breaker: {wait_duration_in_open_state: 1s, max_wait_duration_in_open_state: 1s}"
             }
-            Self::Closed | Self::Open | Self::Blocked(_) | Self::Draining | Self::Forced => "",
+            Self::Closed | Self::Sick | Self::Open | Self::Blocked(_) | Self::Draining | Self::Forced => "",
         }
     }
 
     fn can_serve(self) -> bool {
-        matches!(self, Self::Closed | Self::Due)
+        matches!(self, Self::Closed | Self::Due | Self::Sick)
     }
 
     /// Whether it makes for a 429, and whether one of spent credit.
@@ -88,7 +93,7 @@ impl Gate {
     /// What a request `LATER` must be told.
     fn reason(self) -> (&'static str, Option<u64>) {
         match self {
-            Self::Closed | Self::Due => ("", None),
+            Self::Closed | Self::Due | Self::Sick => ("", None),
             Self::Open => ("circuit_open", Some(28_000)),
             Self::Probed => ("half_open_busy", Some(1_000)),
             Self::Blocked(Class::RateLimited) => ("rate_limited", Some(5_500)),
@@ -128,9 +133,15 @@ impl Bench {
         }
     }
 
+    fn fail_check(&self) {
+        let found = Found::Bad { class: Class::Reset, hint: None, is_told: false };
+        self.backend.checked(Checked { kind: HealthCheckKind::Connect, started: clock::now(), found });
+    }
+
     async fn enter(&mut self, gate: Gate) {
         match gate {
             Gate::Closed => {}
+            Gate::Sick => (0..3).for_each(|_| self.fail_check()),
             Gate::Draining => self.backend.status().set_draining(true),
             Gate::Forced => self.backend.command(Command::Override(Override::ForceOpen)),
             Gate::Full | Gate::Rpm | Gate::Tpm => self.held.extend(self.take()),
@@ -145,6 +156,7 @@ impl Bench {
         }
         // What was told is heard now, not after the time that is to pass.
         pass(Duration::ZERO).await;
+        assert_eq!(self.backend.status().is_healthy(), gate != Gate::Sick);
         if matches!(gate, Gate::Rpm | Gate::Tpm) {
             self.held.clear();
         }
@@ -163,7 +175,10 @@ async fn check(router: &Router, gates: &[Gate], seconds: u64, drawn: &str) {
     let exhausted = match chosen {
         Ok(chosen) => {
             let index = usize::from(chosen.permit.backend().id().as_str().as_bytes()[0] - b'a');
-            return assert!(gates[index].can_serve(), "{drawn}: {index} was called");
+            let is_well = |gate: &Gate| gate.can_serve() && *gate != Gate::Sick;
+            assert!(gates[index].can_serve(), "{drawn}: {index} was called");
+            assert!(is_well(&gates[index]) || !gates.iter().any(is_well), "{drawn}: {index} is sick, and was called");
+            return;
         }
         Err(exhausted) => exhausted,
     };
@@ -213,7 +228,7 @@ async fn no_rejection_while_a_backend_can_serve() {
     for seed in 0..POOLS {
         let mut random = fastrand::Rng::with_seed(seed);
         // Every second pool has nobody who can serve.
-        let from = if seed % 2 == 0 { 0 } else { 2 };
+        let from = if seed % 2 == 0 { 0 } else { 3 };
         let gates: Vec<_> = (0..random.usize(1..=5)).map(|_| Gate::ALL[random.usize(from..Gate::ALL.len())]).collect();
         let strategy = if random.bool() { "fallback" } else { "load_balance" };
         // With a second left a request cannot be saved by another backend, and so prefers not to probe.

@@ -29,7 +29,7 @@ use futures_util::Stream as _;
 use tokio::time::Sleep;
 
 use crate::clock::{self, Instant};
-use connection::Dialer;
+use connection::{Dialer, dial};
 use exchange::{Exchange, Fault, Phase, Within, poll_within};
 
 /// Idle upstream connections are not reused after this: below the idle limits of Azure's and OpenAI's front ends.
@@ -130,6 +130,20 @@ impl Upstream {
                 Err(missed) => Err(missed.error),
             },
             Err(missed) => Err(missed.error),
+        }
+    }
+
+    /// Opens a connection, TLS included, and closes it again.
+    ///
+    /// # Errors
+    /// Why there is none by `limit`.
+    pub async fn connect(uri: &Uri, tls: Option<&Arc<rustls::ClientConfig>>, limit: Instant) -> Result<(), Error> {
+        let exchange = Exchange::new();
+        let dialing = Within { exchange: Rc::clone(&exchange), future: Box::pin(dial(uri, tls.cloned())) };
+        match limited(dialing, &exchange, Limits { connect: limit, head: limit }).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(reason(&exchange)),
+            Err(error) => Err(error),
         }
     }
 

@@ -13,9 +13,9 @@ use super::api::json_reply;
 use super::error::ErrorAnswer;
 use super::headers;
 use super::worker::{Shared, Worker};
-use crate::backend::Admission;
 use crate::backend::circuit_breaker::StateName;
 use crate::backend::outcome::Block;
+use crate::backend::{Admission, Reason};
 use crate::clock;
 use crate::config::{ClientKey, Route};
 use crate::error::Fault;
@@ -76,6 +76,7 @@ fn health(worker: &Worker) -> HttpResponse<ReplyBody> {
     let (mut healthy, mut unhealthy) = (Vec::new(), Vec::new());
     for backend in worker.table().backends() {
         let reason = match backend.read(0, now).admission {
+            Admission::Free | Admission::Probe(_) if !backend.status().is_healthy() => Some(Reason::Unhealthy.name()),
             Admission::Free | Admission::Probe(_) => None,
             Admission::Denied(rejection) => Some(rejection.reason.name()),
         };
@@ -140,6 +141,7 @@ fn read_cells(shared: &Shared, table: &Table) {
         metrics.circuit_state.child(&[id]).set(number(backend.status().state(now)));
         let selectable = !matches!(backend.read(0, now).admission, Admission::Denied(_));
         metrics.selectable.child(&[id]).set(i64::from(selectable));
+        metrics.healthy.child(&[id]).set(i64::from(backend.status().is_healthy()));
         let endpoint = &backend.scopes().endpoint;
         metrics.endpoint_state.child(&[endpoint.name()]).set(number(endpoint.state(now)));
         for block in Block::ALL {

@@ -13,6 +13,7 @@ use super::scopes::Registry;
 use crate::backend::Backend;
 use crate::clock::{self, Instant};
 use crate::config::{BackendId, Config};
+use crate::health::{Checkers, Subject};
 use crate::router::table::Ready;
 use crate::router::{CurrentTable, RouterRemote, Table};
 use crate::telemetry::Metrics;
@@ -54,6 +55,7 @@ pub(super) struct SupervisorActor {
     current: CurrentTable,
     metrics: Arc<Metrics>,
     observer: Arc<Edges>,
+    checkers: Checkers,
 }
 
 impl SupervisorActor {
@@ -65,9 +67,11 @@ impl SupervisorActor {
     ) -> Self {
         let mut registry = Registry::new();
         let earlier = Earlier { backends: HashMap::new(), table: None };
-        let (table, backends) = build(config, prepared, earlier, &mut registry, &metrics, &observer);
-        let current = CurrentTable::new(table);
-        Self { backends, leaving: Vec::new(), registry, routers: Vec::new(), current, metrics, observer }
+        let built = build(config, prepared, earlier, &mut registry, &metrics, &observer);
+        let (backends, current) = (built.kept, CurrentTable::new(built.table));
+        let mut checkers = Checkers::default();
+        checkers.follow(built.subjects);
+        Self { backends, leaving: Vec::new(), registry, routers: Vec::new(), current, metrics, observer, checkers }
     }
 
     pub(super) fn current(&self) -> &CurrentTable {
@@ -91,6 +95,7 @@ impl SupervisorActor {
             error!(actor, name, "actor restarted");
             self.metrics.actor_restarts.child(&[actor]).inc();
         }
+        self.checkers.look();
         self.leaving.retain(|(backend, limit)| {
             let stays = 0 < backend.status().in_flight() && now < *limit;
             if !stays {
@@ -107,8 +112,10 @@ impl SupervisorActor {
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
         let earlier = Earlier { backends: known, table: Some(self.current.get()) };
-        let (table, kept) = build(config, prepared, earlier, &mut self.registry, &self.metrics, &self.observer);
+        let Built { table, kept, subjects } =
+            build(config, prepared, earlier, &mut self.registry, &self.metrics, &self.observer);
         self.backends = kept;
+        self.checkers.follow(subjects);
         self.current.set(Arc::clone(&table));
         for router in &self.routers {
             router.swap(&table);
@@ -132,6 +139,14 @@ struct Earlier {
     table: Option<Arc<Table>>,
 }
 
+/// What a configuration becomes.
+struct Built {
+    table: Arc<Table>,
+    kept: HashMap<BackendId, Kept>,
+    /// Every backend, for those that check.
+    subjects: Vec<Subject>,
+}
+
 /// Starts what is new, reconfigures what goes on under the same identity, and builds the table over both.
 fn build(
     config: &Arc<Config>,
@@ -140,8 +155,9 @@ fn build(
     registry: &mut Registry,
     metrics: &Arc<Metrics>,
     observer: &Arc<Edges>,
-) -> (Arc<Table>, HashMap<BackendId, Kept>) {
+) -> Built {
     let mut kept = HashMap::new();
+    let mut subjects = Vec::new();
     let mut ready = HashMap::new();
     for (id, Prepared { target, tls }) in prepared {
         let Some(wanted) = config.backends.get(&id) else { continue };
@@ -162,14 +178,16 @@ fn build(
         metrics.backend_info.child(&labels).set(1);
         metrics.backend(id.as_str());
         metrics.endpoint(&wanted.base_url.endpoint());
-        ready.insert(id.clone(), Ready { backend: Arc::clone(&mine.backend), target, tls });
+        let backend = || Arc::clone(&mine.backend);
+        subjects.push(Subject { backend: backend(), target: Arc::clone(&target), tls: tls.clone() });
+        ready.insert(id.clone(), Ready { backend: backend(), target, tls });
         kept.insert(id, mine);
     }
     registry.settle(config);
     metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
     metrics.config_last_successful.child(&[]).set(1);
-    (Table::build(config, &ready, metrics, earlier.table.as_deref()), kept)
+    Built { table: Table::build(config, &ready, metrics, earlier.table.as_deref()), kept, subjects }
 }
 
 impl Actor for SupervisorActor {

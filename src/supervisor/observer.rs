@@ -31,9 +31,10 @@ impl Observer for Edges {
             Edge::Blocked(blocked) if blocked.first => {
                 self.metrics.blocks.child(&[backend, blocked.block.name()]).inc();
             }
+            Edge::Checked(result) => self.metrics.health_checks.child(&[backend, result]).inc(),
             Edge::Probe(result) => self.metrics.probes.child(&[backend, result]).inc(),
             Edge::Late => self.metrics.late_results.child(&[backend]).inc(),
-            Edge::Blocked(_) | Edge::Override(_) | Edge::WouldOpen(_) => {}
+            Edge::Blocked(_) | Edge::Lifted(_) | Edge::Health(_) | Edge::Override(_) | Edge::WouldOpen(_) => {}
         }
     }
 

@@ -141,3 +141,40 @@ async fn a_rotated_key_leaves_the_blocks_of_the_old_one_behind() {
     }
     assert!(is_blocked(&after, Block::Auth));
 }
+
+#[actix::test]
+async fn a_checker_outlives_its_backends_actor() {
+    /// Looks, far above what three checks and a restart need.
+    const LOOKS: usize = 10_000;
+    async fn wait(until: impl Fn() -> bool) {
+        for _ in 0..LOOKS {
+            if until() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it did not come");
+    }
+    tokio::time::pause();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "server: {{host: 127.0.0.1}}\nmodel_list: [{{model_name: a, litellm_params: {{model: m, api_key: k, api_base: 'http://127.0.0.1:{port}/v1'}}}}]\nresilience: {{health_check: {{type: connect, interval: 1s}}}}\n"
+    );
+    let config = config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config).unwrap();
+    let supervisor = Supervisor::start(&config, Metrics::new()).unwrap();
+    let backend = supervisor.current().get().backends().next().cloned().unwrap();
+    wait(|| !backend.status().is_healthy()).await;
+    backend.panic();
+    wait(|| supervisor.metrics().actor_restarts.child(&["backend"]).get() == 1).await;
+    let seen = backend.status().health();
+    assert!(!seen.is_healthy, "a panic of the actor is no recovery");
+    wait(|| seen.failures < backend.status().health().failures).await;
+    // It is as it was only as long as somebody checks.
+    let off = text.replace("type: connect", "type: off");
+    let config = config::load_text("test.yaml", &off, &SystemSource).map(|loaded| loaded.config).unwrap();
+    supervisor.apply(&config).await.unwrap();
+    wait(|| backend.status().is_healthy()).await;
+    let checked_at = backend.status().health().checked_at;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(backend.status().health().checked_at, checked_at, "nobody checks");
+}

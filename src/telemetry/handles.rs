@@ -201,6 +201,10 @@ pub struct Metrics {
     pub circuit_state: Family<IntGauge>,
     /// Backend; set at scrape.
     pub selectable: Family<IntGauge>,
+    /// Backend; set at scrape.
+    pub healthy: Family<IntGauge>,
+    /// Backend, result.
+    pub health_checks: Family<IntCounter>,
     /// Backend, from, to, reason.
     pub transitions: Family<IntCounter>,
     /// Endpoint; set at scrape.
@@ -286,6 +290,8 @@ impl Metrics {
             late_results: family(r, names::LATE_RESULTS, &["backend"], &[]),
             circuit_state: family(r, names::CIRCUIT_STATE, &["backend"], &[]),
             selectable: family(r, names::BACKEND_SELECTABLE, &["backend"], &[]),
+            healthy: family(r, names::BACKEND_HEALTHY, &["backend"], &[]),
+            health_checks: family(r, names::HEALTH_CHECKS, &["backend", "result"], &[]),
             transitions: family(r, names::CIRCUIT_TRANSITIONS, &["backend", "from", "to", "reason"], &[]),
             endpoint_state: family(r, names::ENDPOINT_STATE, &["endpoint"], &[]),
             endpoint_transitions: family(r, names::ENDPOINT_TRANSITIONS, &["endpoint", "to"], &[]),
@@ -374,6 +380,9 @@ impl Metrics {
         }
         for result in ProbeResult::ALL {
             self.probes.child(&[backend, result.name()]);
+        }
+        for result in ["success", "failure"] {
+            self.health_checks.child(&[backend, result]);
         }
         self.late_results.child(&[backend]);
     }

@@ -90,6 +90,11 @@ pub const CIRCUIT_PROBES: Name = ("breakwater_circuit_probes_total", "Half-open 
 pub const BLOCKS: Name = ("breakwater_blocks_total", "Block episodes.");
 /// Selectable.
 pub const BACKEND_SELECTABLE: Name = ("breakwater_backend_selectable", "Whether a permit could be given now.");
+/// Health gate.
+pub const BACKEND_HEALTHY: Name = ("breakwater_backend_healthy", "0 while health checks fail; 1 without checks.");
+/// Health checks.
+pub const HEALTH_CHECKS: Name =
+    ("breakwater_health_checks_total", "Health checks ended; failures are those that count against the backend.");
 /// Backend facts.
 pub const BACKEND_INFO: Name = ("breakwater_backend_info", "What does not change about a backend; to be joined.");
 /// Streams ended.

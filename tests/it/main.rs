@@ -14,6 +14,7 @@ mod cancellation;
 mod circuit;
 mod explain;
 mod failover;
+mod health;
 mod identity;
 mod limits;
 mod metrics;

@@ -4,8 +4,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the top down. A room imports those below it; rooms of one line do not import each other.
-const ROOMS: [&[&str]; 7] =
-    [&["cli"], &["server"], &["supervisor", "proxy"], &["provider", "router"], &["backend"], &["config"], &["error"]];
+const ROOMS: [&[&str]; 9] = [
+    &["cli"],
+    &["server"],
+    &["supervisor"],
+    &["health"],
+    &["proxy"],
+    &["provider", "router"],
+    &["backend"],
+    &["config"],
+    &["error"],
+];
 
 /// Rooms that stand beside the list, and what they may import.
 const BESIDE: [(&str, &[&str]); 3] =
@@ -16,25 +25,30 @@ const NOT_FOR: [(&str, &[&str]); 3] = [
     ("telemetry", &["config", "error", "clock", "simulator"]),
     ("clock", &["error", "config"]),
     // It stands alone, so that one mistake cannot hide the other.
-    ("simulator", &["server", "supervisor", "proxy", "provider", "router", "backend", "config", "error", "telemetry"]),
+    (
+        "simulator",
+        &["server", "supervisor", "health", "proxy", "provider", "router", "backend", "config", "error", "telemetry"],
+    ),
 ];
 
 /// Imports that point elsewhere: room, what it imports, why.
-const IMPORTS: [(&str, &str, &str); 2] = [
-    ("supervisor", "proxy", "it makes the TLS roots of all backends before anything of a reload becomes visible"),
-    ("router", "provider", "a candidate of the table carries the target that its backend is spoken to by"),
-];
+const IMPORTS: [(&str, &str, &str); 1] =
+    [("router", "provider", "a candidate of the table carries the target that its backend is spoken to by")];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 25] = [
+const PURE: [&str; 29] = [
     "backend/endpoint.rs",
+    "backend/health.rs",
     "backend/ledger.rs",
     "backend/machine.rs",
+    "backend/machine/checks.rs",
     "backend/outcome.rs",
     "backend/quota.rs",
     "backend/scope.rs",
     "backend/status.rs",
     "error.rs",
+    "health/listing.rs",
+    "health/schedule.rs",
     "proxy/budget.rs",
     "proxy/classify.rs",
     "proxy/ending.rs",
@@ -301,6 +315,9 @@ fn the_rules_know_right_from_wrong() {
         ("server", "proxy", true),
         ("proxy", "server", false),
         ("proxy", "supervisor", false),
+        ("supervisor", "health", true),
+        ("health", "proxy", true),
+        ("proxy", "health", false),
         ("backend", "telemetry", true),
         ("backend", "router", false),
         ("config", "backend", false),

@@ -1,6 +1,7 @@
 //! A machine and its cell without actor and threads: what workers and actor do to them, in simulated time.
 
 mod cell;
+mod checks;
 mod outages;
 
 use super::*;

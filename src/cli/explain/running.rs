@@ -32,6 +32,8 @@ struct Candidate<'a> {
     weight: f64,
     reasons: &'a [Value],
     is_selectable: bool,
+    /// What health checks say: passed over while another can serve.
+    is_healthy: bool,
 }
 
 /// All candidates in plan order.
@@ -45,6 +47,7 @@ fn candidates(route: &Value) -> Vec<Candidate<'_>> {
                 weight: member["effective_weight"].as_f64().unwrap_or_default(),
                 reasons: items(&member["why_not"]),
                 is_selectable: member["selectable"] == true,
+                is_healthy: member["healthy"] != false,
             });
         }
     }
@@ -57,7 +60,9 @@ fn items(list: &Value) -> &[Value] {
 
 /// Who would be chosen now, each with its share: those of the first tier in which anybody can serve.
 fn chosen<'a>(candidates: &'a [Candidate<'a>]) -> Vec<(&'a str, f64)> {
-    let usable = || candidates.iter().filter(|candidate| candidate.is_selectable);
+    let any_healthy = candidates.iter().any(|candidate| candidate.is_selectable && candidate.is_healthy);
+    let is_usable = |candidate: &&Candidate<'_>| candidate.is_selectable && (candidate.is_healthy || !any_healthy);
+    let usable = || candidates.iter().filter(is_usable);
     let Some(priority) = usable().map(|candidate| candidate.priority).next() else { return Vec::new() };
     let tier: Vec<_> = usable().filter(|candidate| candidate.priority == priority).collect();
     let total: f64 = tier.iter().map(|candidate| candidate.weight).sum();
@@ -81,6 +86,7 @@ fn human(document: &Value, model: &str, route: &Value) -> String {
         let share = chosen.iter().find(|(other, _)| other == name).map(|(_, share)| 100.0 * share);
         let standing = match (candidate.is_selectable, share) {
             (true, Some(share)) => format!("yes, {share:.0} %"),
+            (true, None) if !candidate.is_healthy => "unhealthy, only if nobody healthy can".to_owned(),
             (true, None) => "only if nobody before it can".to_owned(),
             (false, _) => format!("no: {}", reasons(candidate.reasons)),
         };
@@ -139,6 +145,21 @@ mod tests {
                 {"priority": 3, "backends": [member("e", 1.0, vec![])]},
             ],
         }]})
+    }
+
+    #[test]
+    fn an_unhealthy_backend_is_passed_over_while_another_can_serve() {
+        let member = |name: &str, healthy: bool| json!({"backend": name, "effective_weight": 1.0, "selectable": true, "healthy": healthy, "why_not": []});
+        let told = |first: bool, second: bool| {
+            let tiers = json!([{"priority": 1, "backends": [member("a", first)]}, {"priority": 2, "backends": [member("b", second)]}]);
+            let document = json!({"routes": [{"name": "r", "fallbacks": [], "tiers": tiers}]});
+            explain(&document, "r", Form::Human).unwrap().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let unhealthy = "  priority 1: a unhealthy, only if nobody healthy can";
+        assert_eq!(told(false, true), [unhealthy, "  priority 2: b yes, 100 %"]);
+        let last = "  priority 2: b unhealthy, only if nobody healthy can";
+        assert_eq!(told(true, false), ["  priority 1: a yes, 100 %", last]);
+        assert_eq!(told(false, false), ["  priority 1: a yes, 100 %", last]);
     }
 
     #[test]

@@ -351,7 +351,8 @@ impl Service<ConnectInfo<Uri>> for Dialer {
     }
 }
 
-async fn dial(uri: &Uri, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Connection, ConnectError> {
+/// Opens one connection, TLS included.
+pub(super) async fn dial(uri: &Uri, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Connection, ConnectError> {
     let host = uri.host().ok_or(ConnectError::Unresolved)?.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
     let enter = |phase| {

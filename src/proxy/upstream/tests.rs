@@ -272,3 +272,23 @@ fn a_refused_connection_and_an_unknown_host_are_told_apart() {
         assert_eq!(Upstream::new().send(&request, soon()).await.map(|_| ()), Err(Error::Dns));
     });
 }
+
+#[test]
+fn a_connection_alone_is_opened_and_its_failures_told_apart() {
+    run(async {
+        let tls = tls::client_config(None).unwrap();
+        let uri = |port: u16| format!("http://127.0.0.1:{port}/v1/models").parse::<Uri>().unwrap();
+        // Accepts, and closes at once.
+        let open = uri(serve(vec![vec![]; 2]).await);
+        // Nobody answers its handshakes.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let deaf = uri(silent.local_addr().unwrap().port());
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let soon = soon().head;
+        assert_eq!(Upstream::connect(&open, None, soon).await, Ok(()));
+        assert_eq!(Upstream::connect(&open, Some(&tls), soon).await, Err(Error::Tls));
+        let limit = clock::now().plus(Duration::from_millis(50));
+        assert_eq!(Upstream::connect(&deaf, Some(&tls), limit).await, Err(Error::ConnectTimeout));
+        assert_eq!(Upstream::connect(&uri(closed), None, soon).await, Err(Error::Connect));
+    });
+}

@@ -14,7 +14,7 @@ use crate::backend::scope::Reach;
 use crate::backend::status::Override;
 use crate::backend::{Admission, Backend, Reason, Rejection};
 use crate::clock::{self, Instant};
-use crate::config::{HealthCheckKind, Origin, WatchMode};
+use crate::config::{Origin, WatchMode};
 use crate::router::{Candidate, RouteEntry, Table};
 use crate::server::worker::Shared;
 use crate::telemetry::access_log::write_time;
@@ -40,6 +40,11 @@ impl Moment {
     /// This one.
     pub(super) fn now() -> Self {
         Self { now: clock::now(), unix: clock::unix_now() }
+    }
+
+    /// An earlier point as a date.
+    fn past_date(self, at: Instant) -> String {
+        time(self.unix.saturating_sub(self.now.since(at)))
     }
 
     /// A later point as a date.
@@ -144,9 +149,12 @@ fn route(entry: &RouteEntry, moment: &Moment) -> Value {
 
 /// Where a fresh request would go; null where several are equal, since every worker takes turns of its own.
 fn next<'a>(entry: &'a RouteEntry, moment: &Moment) -> Option<&'a str> {
-    let usable = |tier: &'a Vec<Candidate>| -> Vec<&'a Candidate> {
-        tier.iter().filter(|candidate| is_selectable(candidate, moment)).collect()
-    };
+    // The health gate is ignored where nobody healthy is left.
+    let is_healthy = |candidate: &Candidate| candidate.backend.status().is_healthy();
+    let any_healthy = entry.candidates().any(|candidate| is_selectable(candidate, moment) && is_healthy(candidate));
+    let is_usable =
+        |candidate: &&Candidate| is_selectable(candidate, moment) && (is_healthy(candidate) || !any_healthy);
+    let usable = |tier: &'a Vec<Candidate>| -> Vec<&'a Candidate> { tier.iter().filter(is_usable).collect() };
     let tier = entry.tiers.iter().map(usable).find(|tier| !tier.is_empty())?;
     match tier.as_slice() {
         [only] => Some(only.backend.id().as_str()),
@@ -172,6 +180,7 @@ fn member(candidate: &Candidate, total: u64, moment: &Moment) -> Value {
         "effective_weight": weight * f64::from(standing.slow_start) / WHOLE,
         "share": if total == 0 { 0.0 } else { candidate.weight as f64 / total as f64 },
         "selectable": is_selectable(candidate, moment),
+        "healthy": standing.healthy,
         "why_not": reasons.iter().map(|no| rejection(no, moment)).collect::<Vec<_>>(),
     })
 }
@@ -210,6 +219,7 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
     let policy = &config.policy;
     let id = backend.id().as_str();
     let denied = why_not(backend, moment.now);
+    let health = status.health();
     json!({
         "name": id,
         "provider": config.provider.name(),
@@ -227,13 +237,10 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
         "blocks": blocks(backend, moment),
         "provider_quota": provider_quota(backend, moment),
         "health": {
-            "check": match policy.health_check.kind {
-                HealthCheckKind::Off => "off",
-                HealthCheckKind::Connect => "connect",
-                HealthCheckKind::Models => "models",
-                HealthCheckKind::Completion => "completion",
-            },
-            "healthy": status.is_healthy(), "last_at": null, "failures": null,
+            "check": policy.health_check.kind.name(),
+            "healthy": health.is_healthy,
+            "last_at": (health.checked_at != Instant::ZERO).then(|| moment.past_date(health.checked_at)),
+            "failures": health.failures,
         },
         "latency": null,
         "totals": {
