@@ -6,6 +6,7 @@
 mod actor;
 pub mod circuit_breaker;
 pub mod endpoint;
+pub mod figures;
 pub mod health;
 pub mod ledger;
 mod limiter;
@@ -119,7 +120,7 @@ impl Backend {
         let limiter = if same_limits { Arc::clone(&self.limiter) } else { limiter(&config) };
         let scopes = Scopes { blocks: self.scopes.blocks.moved_to(&scopes.blocks), ..scopes };
         // One per reload.
-        self.addr().do_send(Order::Reconfigure(Box::new(config.policy.clone()), scopes.clone()));
+        self.addr().do_send(Order::Reconfigure(Arc::clone(&config), scopes.clone()));
         let (status, mailbox) = (Arc::clone(&self.status), Arc::clone(&self.mailbox));
         Arc::new(Self { config, status, scopes, limiter, mailbox })
     }

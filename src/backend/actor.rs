@@ -8,14 +8,14 @@ use tracing::{error, info, warn};
 use super::circuit_breaker::{Change, StateName};
 use super::endpoint::Endpoint;
 use super::health::Checked;
-use super::machine::{Command, Edge, Event, HealthChange, Machine};
+use super::machine::{Command, Edge, Event, HealthChange, Machine, What};
 use super::outcome::Block;
 use super::quota::Blocked;
 use super::scope::Reach;
 use super::status::BackendStatus;
 use super::{Observer, Scopes};
 use crate::clock::{self, Instant};
-use crate::config::BackendId;
+use crate::config::{self, BackendId};
 
 /// Serial owner of one backend's decisions.
 pub(super) struct BackendActor {
@@ -35,7 +35,8 @@ impl BackendActor {
         self.machine.advance(self.status.circuit(), now);
         change(&mut self.machine, now);
         self.machine.publish(&self.status, now);
-        self.report();
+        self.status.figures().publish(self.machine.books(now));
+        self.report(now);
         self.tell_endpoint(self.endpoint.advance(now));
         self.arm(ctx, now);
     }
@@ -53,11 +54,14 @@ impl BackendActor {
         self.step(ctx, |_, _| {});
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, now: Instant) {
         for edge in self.machine.take_edges() {
             self.observer.observe(&self.id, &edge);
             match edge {
-                Edge::Circuit(change) => self.tell_circuit(change),
+                Edge::Circuit(change) => {
+                    self.status.figures().note_change(change.cause, now);
+                    self.tell_circuit(change);
+                }
                 Edge::Blocked(blocked) if blocked.first => self.tell_block(blocked),
                 Edge::Override(hand) => {
                     warn!(backend = self.id.as_str(), r#override = hand.name(), "circuit override changed");
@@ -71,6 +75,16 @@ impl BackendActor {
                 }
                 Edge::Health(change) => self.tell_health(change),
                 Edge::Blocked(_) | Edge::Checked(_) | Edge::Probe(_) | Edge::Late => {}
+            }
+        }
+    }
+
+    fn note_errors(&self, batch: &[Event], now: Instant) {
+        for event in batch {
+            if let What::Failed { class, .. } | What::BrokeLater { class, .. } = event.what
+                && let Some(kind) = class.error_type()
+            {
+                self.status.figures().note_error(kind.name(), class.detail(), now);
             }
         }
     }
@@ -140,8 +154,10 @@ impl Handler<Settle> for BackendActor {
     type Result = ();
 
     fn handle(&mut self, Settle(batch): Settle, ctx: &mut Context<Self>) {
-        let heard = self.endpoint.settle(&batch, clock::now());
+        let now = clock::now();
+        let heard = self.endpoint.settle(&batch, now);
         self.tell_endpoint(heard);
+        self.note_errors(&batch, now);
         self.step(ctx, |machine, now| machine.settle(&batch, now));
     }
 }
@@ -155,7 +171,7 @@ pub(super) enum Order {
     /// What a turn of its checker brought.
     Checked(Checked),
     /// New settings.
-    Reconfigure(Box<crate::config::BackendPolicy>, Scopes),
+    Reconfigure(Arc<config::Backend>, Scopes),
     /// The end, after the drain.
     Stop,
     /// Ends by a panic: how a test sees what the supervisor makes of one.
@@ -177,12 +193,15 @@ impl Handler<Order> for BackendActor {
                     self.arm(ctx, now);
                 }
             }
-            Order::Reconfigure(policy, scopes) => {
+            Order::Reconfigure(config, scopes) => {
+                let policy = config.policy.clone();
+                // State follows the upstream, and its name may have changed.
+                self.id = config.id.clone();
                 self.status.set_limits(&policy);
                 self.endpoint = scopes.endpoint;
                 self.step(ctx, |machine, now| {
                     machine.share(scopes.blocks);
-                    machine.reconfigure(*policy, now);
+                    machine.reconfigure(policy, now);
                 });
             }
             Order::Stop => ctx.stop(),

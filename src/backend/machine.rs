@@ -5,6 +5,7 @@ mod checks;
 use std::time::Duration;
 
 use super::circuit_breaker::{Cause, Change, CircuitBreaker, Hand, Kind, Record, Recorded, Start, State, StateName};
+use super::figures::Books;
 use super::health::Health;
 use super::outcome::{Block, Class, Effect};
 use super::quota::Blocked;
@@ -340,6 +341,13 @@ impl Machine {
     /// Length of the current run of failures.
     pub fn run(&self) -> usize {
         self.breaker.run()
+    }
+
+    /// The breaker's books, for people.
+    pub(super) fn books(&self, now: Instant) -> Books {
+        let (failures, resolved) = self.breaker.window(now);
+        let (run, pending) = (self.breaker.run() as u64, self.breaker.pending() as u64);
+        Books { level: self.breaker.level(), run, failures, resolved, pending }
     }
 
     /// What became visible since the last call.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::circuit_breaker::StateName;
+use super::figures::Figures;
 use super::health::{Health, HealthCell};
 use super::outcome::Block;
 use crate::clock::Instant;
@@ -240,6 +241,18 @@ pub struct Standing {
     pub deferred: bool,
 }
 
+impl Standing {
+    /// Of all candidates those of the lowest rank are asked: a guess about a quota, or a check, never rejects. What it alone
+    /// holds back serves where nobody else can (spec/resilience.md 6.1.3).
+    pub const fn rank(&self) -> u8 {
+        match (self.healthy, self.deferred) {
+            (true, false) => 0,
+            (true, true) => 1,
+            (false, _) => 2,
+        }
+    }
+}
+
 /// What a claimed slot has to say at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -265,6 +278,7 @@ pub struct BackendStatus {
     draining: AtomicBool,
     in_flight: AtomicU32,
     limits: Limits,
+    figures: Figures,
 }
 
 /// The few settings that readers need; changed by a reload.
@@ -294,6 +308,7 @@ impl BackendStatus {
                 slow_start_nanos: AtomicU64::new(0),
                 slow_start_min: AtomicU32::new(0),
             },
+            figures: Figures::default(),
         };
         status.set_limits(policy);
         status
@@ -307,6 +322,11 @@ impl BackendStatus {
         let ramp = breaker.slow_start.map_or(0, |ramp| ramp.as_nanos() as u64);
         self.limits.slow_start_nanos.store(ramp, Ordering::Relaxed);
         self.limits.slow_start_min.store(breaker.slow_start_min_weight, Ordering::Relaxed);
+    }
+
+    /// What is published for people.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// The circuit word.

@@ -213,42 +213,18 @@ fn is_probe(seat: &Seat) -> bool {
     matches!(seat.standing.admission, Admission::Probe(_))
 }
 
-/// Whom a pass over the candidates leaves out. A guess about a quota, or a check, never rejects: what it alone holds back
-/// serves where nobody else can (spec/resilience.md 6.1.3).
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// Those deferred, and those whose checks fail.
-    Trusting,
-    /// Those whose checks fail.
-    Healthy,
-    /// Nobody.
-    All,
-}
-
-impl Pass {
-    const ALL: [Self; 3] = [Self::Trusting, Self::Healthy, Self::All];
-
-    /// Why it leaves a candidate out, if it does.
-    fn leaves_out(self, seat: &Seat) -> Option<Reason> {
-        match self {
-            Self::Trusting | Self::Healthy if !seat.standing.healthy => Some(Reason::Unhealthy),
-            Self::Trusting if seat.standing.deferred => Some(Reason::LearnedQuota),
-            Self::Trusting | Self::Healthy | Self::All => None,
-        }
-    }
-}
-
 /// The first tier with a candidate is used, strictly; in it a probe first, then whom the strategy names.
 fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
     let Scratch { seats, denied, entrants, kept } = &mut *bench.scratch;
     entrants.clear();
     kept.clear();
-    let is_in = |pass: &Pass| seats.iter().any(|seat| pass.leaves_out(seat).is_none());
-    let pass = Pass::ALL.into_iter().find(is_in)?;
-    let any_closed = seats.iter().any(|seat| pass.leaves_out(seat).is_none() && !is_probe(seat));
+    let rank = seats.iter().map(|seat| seat.standing.rank()).min()?;
+    let is_in = |seat: &Seat| seat.standing.rank() <= rank;
+    let any_closed = seats.iter().any(|seat| is_in(seat) && !is_probe(seat));
     let may_probe = !any_closed || can_still_fail_over(plan, bench.now);
-    let is_eligible = |seat: &&Seat| pass.leaves_out(seat).is_none() && (may_probe || !is_probe(seat));
-    denied.extend(seats.iter().filter_map(|seat| Some((seat.place, pass.leaves_out(seat)?))));
+    let is_eligible = |seat: &&Seat| is_in(seat) && (may_probe || !is_probe(seat));
+    let why = |seat: &Seat| if seat.standing.healthy { Reason::LearnedQuota } else { Reason::Unhealthy };
+    denied.extend(seats.iter().filter(|seat| !is_in(seat)).map(|seat| (seat.place, why(seat))));
     let mut from = 0;
     loop {
         let below = seats.iter().filter(is_eligible).filter(|seat| from <= seat.place.0);

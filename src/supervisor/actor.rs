@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
-use tracing::{error, info};
+use tracing::error;
 
+use super::gone::Gone;
 use super::observer::Edges;
 use super::prepare::{Prepared, prepare};
 use super::scopes::Registry;
@@ -28,9 +29,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A backend that ran this long without a panic starts counting from nothing again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// A removed backend is given this long to finish its calls before its actor ends.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(3_600);
-
 /// A backend and how often its actor had to be replaced of late.
 struct Kept {
     backend: Arc<Backend>,
@@ -49,7 +47,7 @@ impl Kept {
 /// Owner of every backend's handle.
 pub(super) struct SupervisorActor {
     backends: HashMap<BackendId, Kept>,
-    leaving: Vec<(Arc<Backend>, Instant)>,
+    gone: Gone,
     registry: Registry,
     routers: Vec<RouterRemote>,
     current: CurrentTable,
@@ -65,13 +63,13 @@ impl SupervisorActor {
         metrics: Arc<Metrics>,
         observer: Arc<Edges>,
     ) -> Self {
-        let mut registry = Registry::new();
-        let earlier = Earlier { backends: HashMap::new(), table: None };
+        let (mut registry, mut gone) = (Registry::new(), Gone::default());
+        let earlier = Earlier { backends: HashMap::new(), gone: &mut gone, table: None };
         let built = build(config, prepared, earlier, &mut registry, &metrics, &observer);
         let (backends, current) = (built.kept, CurrentTable::new(built.table));
         let mut checkers = Checkers::default();
         checkers.follow(built.subjects);
-        Self { backends, leaving: Vec::new(), registry, routers: Vec::new(), current, metrics, observer, checkers }
+        Self { backends, gone, registry, routers: Vec::new(), current, metrics, observer, checkers }
     }
 
     pub(super) fn current(&self) -> &CurrentTable {
@@ -96,14 +94,7 @@ impl SupervisorActor {
             self.metrics.actor_restarts.child(&[actor]).inc();
         }
         self.checkers.look();
-        self.leaving.retain(|(backend, limit)| {
-            let stays = 0 < backend.status().in_flight() && now < *limit;
-            if !stays {
-                backend.stop();
-                info!(backend = backend.id().as_str(), "backend removed");
-            }
-            stays
-        });
+        self.gone.look(now);
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<(), String> {
@@ -111,7 +102,7 @@ impl SupervisorActor {
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
-        let earlier = Earlier { backends: known, table: Some(self.current.get()) };
+        let earlier = Earlier { backends: known, gone: &mut self.gone, table: Some(self.current.get()) };
         let Built { table, kept, subjects } =
             build(config, prepared, earlier, &mut self.registry, &self.metrics, &self.observer);
         self.backends = kept;
@@ -120,13 +111,11 @@ impl SupervisorActor {
         for router in &self.routers {
             router.swap(&table);
         }
-        let limit = clock::now().plus(REMOVAL_LIMIT);
+        let now = clock::now();
         for backend in before {
             let goes_on = self.backends.values().any(|kept| kept.backend.is_same_cell(&backend));
             if !goes_on {
-                backend.status().set_draining(true);
-                info!(backend = backend.id().as_str(), in_flight = backend.status().in_flight(), "backend draining");
-                self.leaving.push((backend, limit));
+                self.gone.leave(backend, now);
             }
         }
         Ok(())
@@ -134,9 +123,37 @@ impl SupervisorActor {
 }
 
 /// What was in force before.
-struct Earlier {
+struct Earlier<'a> {
     backends: HashMap<BackendId, Kept>,
+    gone: &'a mut Gone,
     table: Option<Arc<Table>>,
+}
+
+impl Earlier<'_> {
+    /// Whom each wanted backend goes on as: state follows the upstream, not the name. By name first, so that of several
+    /// with the same upstream each keeps its own (spec/resilience.md 10.2).
+    fn matched(&mut self, config: &Config) -> HashMap<BackendId, Kept> {
+        let mut matched = HashMap::new();
+        let wanted = || config.backends.values();
+        for wanted in wanted() {
+            if self.backends.get(&wanted.id).is_some_and(|known| known.backend.config().identity == wanted.identity) {
+                matched.extend(self.backends.remove(&wanted.id).map(|kept| (wanted.id.clone(), kept)));
+            }
+        }
+        for wanted in wanted() {
+            if matched.contains_key(&wanted.id) {
+                continue;
+            }
+            let same = |known: &Kept| known.backend.config().identity == wanted.identity;
+            let mut renamed: Vec<_> =
+                self.backends.iter().filter(|(_, known)| same(known)).map(|(id, _)| id.clone()).collect();
+            renamed.sort_unstable();
+            let renamed = renamed.first().and_then(|id| self.backends.remove(id));
+            let kept = renamed.or_else(|| self.gone.take(wanted).map(Kept::new));
+            matched.extend(kept.map(|kept| (wanted.id.clone(), kept)));
+        }
+        matched
+    }
 }
 
 /// What a configuration becomes.
@@ -151,18 +168,18 @@ struct Built {
 fn build(
     config: &Arc<Config>,
     prepared: HashMap<BackendId, Prepared>,
-    mut earlier: Earlier,
+    mut earlier: Earlier<'_>,
     registry: &mut Registry,
     metrics: &Arc<Metrics>,
     observer: &Arc<Edges>,
 ) -> Built {
+    let mut matched = earlier.matched(config);
     let mut kept = HashMap::new();
     let mut subjects = Vec::new();
     let mut ready = HashMap::new();
     for (id, Prepared { target, tls }) in prepared {
         let Some(wanted) = config.backends.get(&id) else { continue };
-        let same = |other: &Kept| other.backend.config().identity == wanted.identity;
-        let known = earlier.backends.remove(&id).filter(|other| same(other));
+        let known = matched.remove(&id);
         let scopes = registry.scopes(wanted);
         let mine = match known {
             Some(mut known) => {

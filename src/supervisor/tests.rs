@@ -4,18 +4,22 @@ use std::time::Duration;
 
 use super::*;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::machine::Command;
 use crate::backend::outcome::{Block, Class, Outcome};
+use crate::backend::status::Override;
 use crate::backend::{Backend, Call, Kind, Outbox};
 use crate::clock::{self, Instant};
 use crate::config::{self, SystemSource};
 
 fn configuration(timeout: u32, second: &str) -> Arc<Config> {
-    let entry = |name: &str, port: u16| {
+    let entry = |name: &str| {
+        // Another name is another upstream.
+        let port = name.as_bytes()[0];
         format!(
             "  - {{model_name: {name}, litellm_params: {{model: m, api_key: k, api_base: 'http://127.0.0.1:{port}/v1', timeout: {timeout}}}}}\n"
         )
     };
-    let text = format!("server: {{host: 127.0.0.1}}\nmodel_list:\n{}{}", entry("a", 9), entry(second, 10));
+    let text = format!("server: {{host: 127.0.0.1}}\nmodel_list:\n{}{}", entry("a"), entry(second));
     config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config).unwrap()
 }
 
@@ -114,6 +118,57 @@ async fn backends_share_what_their_key_their_model_and_their_host_have_in_common
     let first = &all[0].scopes().endpoint;
     let same_host: Vec<bool> = all.iter().map(|backend| Arc::ptr_eq(&backend.scopes().endpoint, first)).collect();
     assert_eq!(same_host, [true, true, true, true, false, true]);
+}
+
+/// Opens the backend's circuit by an operator's hand, which outlasts a reload.
+async fn force_open(backend: &Backend) {
+    assert!(backend.carry_out(Command::Override(Override::ForceOpen)).await);
+}
+
+fn hand(supervisor: &Supervisor, id: &str) -> Override {
+    let all = backends(supervisor);
+    all.iter().find(|backend| backend.id().as_str() == id).unwrap().status().circuit().hand
+}
+
+#[actix::test]
+async fn what_comes_back_within_ten_minutes_is_as_it_was() {
+    tokio::time::pause();
+    let both = configuration(5, "b");
+    let supervisor = Supervisor::start(&both, Metrics::new()).unwrap();
+    let gone = backends(&supervisor).remove(1);
+    force_open(&gone).await;
+    let only = configuration(5, "c");
+    supervisor.apply(&only).await.unwrap();
+    assert!(gone.status().is_draining());
+    for (rests, expected) in [(590, Override::ForceOpen), (610, Override::Auto)] {
+        supervisor.apply(&only).await.unwrap();
+        pass(Duration::from_secs(1)).await;
+        pass(Duration::from_secs(rests)).await;
+        pass(Duration::from_secs(1)).await;
+        supervisor.apply(&both).await.unwrap();
+        assert_eq!(hand(&supervisor, "b"), expected, "after {rests} s");
+        assert!(!backends(&supervisor)[1].status().is_draining());
+    }
+    pass(Duration::from_secs(1)).await;
+    assert!(!gone.is_alive(), "what has rested long enough ends");
+}
+
+#[actix::test]
+async fn a_backend_that_is_renamed_goes_on() {
+    let entries = |names: [&str; 2]| {
+        let entry = |name: &str| {
+            format!(
+                "  - {{model_name: {name}, litellm_params: {{model: m, api_key: k, api_base: 'http://127.0.0.1:9/v1'}}}}\n"
+            )
+        };
+        let text = format!("server: {{host: 127.0.0.1}}\nmodel_list:\n{}", names.map(entry).concat());
+        config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config).unwrap()
+    };
+    let supervisor = Supervisor::start(&entries(["a", "b"]), Metrics::new()).unwrap();
+    force_open(&backends(&supervisor)[1]).await;
+    // Both are the same upstream: `a` keeps its own, and the other is who is left.
+    supervisor.apply(&entries(["z", "a"])).await.unwrap();
+    assert_eq!((hand(&supervisor, "a"), hand(&supervisor, "z")), (Override::Auto, Override::ForceOpen));
 }
 
 #[actix::test]

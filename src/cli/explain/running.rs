@@ -34,6 +34,19 @@ struct Candidate<'a> {
     is_selectable: bool,
     /// What health checks say: passed over while another can serve.
     is_healthy: bool,
+    /// What its provider says is left would not do: passed over while another can serve.
+    is_deferred: bool,
+}
+
+impl Candidate<'_> {
+    /// As [`crate::backend::Standing::rank`].
+    fn rank(&self) -> u8 {
+        match (self.is_healthy, self.is_deferred) {
+            (true, false) => 0,
+            (true, true) => 1,
+            (false, _) => 2,
+        }
+    }
 }
 
 /// All candidates in plan order.
@@ -48,6 +61,7 @@ fn candidates(route: &Value) -> Vec<Candidate<'_>> {
                 reasons: items(&member["why_not"]),
                 is_selectable: member["selectable"] == true,
                 is_healthy: member["healthy"] != false,
+                is_deferred: member["deferred"] == true,
             });
         }
     }
@@ -60,9 +74,9 @@ fn items(list: &Value) -> &[Value] {
 
 /// Who would be chosen now, each with its share: those of the first tier in which anybody can serve.
 fn chosen<'a>(candidates: &'a [Candidate<'a>]) -> Vec<(&'a str, f64)> {
-    let any_healthy = candidates.iter().any(|candidate| candidate.is_selectable && candidate.is_healthy);
-    let is_usable = |candidate: &&Candidate<'_>| candidate.is_selectable && (candidate.is_healthy || !any_healthy);
-    let usable = || candidates.iter().filter(is_usable);
+    let selectable = || candidates.iter().filter(|candidate| candidate.is_selectable);
+    let rank = selectable().map(Candidate::rank).min();
+    let usable = || selectable().filter(|candidate| Some(candidate.rank()) <= rank);
     let Some(priority) = usable().map(|candidate| candidate.priority).next() else { return Vec::new() };
     let tier: Vec<_> = usable().filter(|candidate| candidate.priority == priority).collect();
     let total: f64 = tier.iter().map(|candidate| candidate.weight).sum();
@@ -87,6 +101,7 @@ fn human(document: &Value, model: &str, route: &Value) -> String {
         let standing = match (candidate.is_selectable, share) {
             (true, Some(share)) => format!("yes, {share:.0} %"),
             (true, None) if !candidate.is_healthy => "unhealthy, only if nobody healthy can".to_owned(),
+            (true, None) if candidate.is_deferred => "learned_quota, only if nobody else can".to_owned(),
             (true, None) => "only if nobody before it can".to_owned(),
             (false, _) => format!("no: {}", reasons(candidate.reasons)),
         };
@@ -145,6 +160,20 @@ mod tests {
                 {"priority": 3, "backends": [member("e", 1.0, vec![])]},
             ],
         }]})
+    }
+
+    #[test]
+    fn a_deferred_backend_is_passed_over_while_another_can_serve() {
+        let member = |name: &str, deferred: bool| json!({"backend": name, "effective_weight": 1.0, "selectable": true, "deferred": deferred, "why_not": []});
+        for (deferred, expected) in [
+            ([true, false], ["  priority 1: a learned_quota, only if nobody else can", "  priority 2: b yes, 100 %"]),
+            ([true, true], ["  priority 1: a yes, 100 %", "  priority 2: b learned_quota, only if nobody else can"]),
+        ] {
+            let tiers = json!([{"priority": 1, "backends": [member("a", deferred[0])]}, {"priority": 2, "backends": [member("b", deferred[1])]}]);
+            let document = json!({"routes": [{"name": "r", "fallbacks": [], "tiers": tiers}]});
+            let told = explain(&document, "r", Form::Human).unwrap();
+            assert_eq!(told.lines().skip(1).collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

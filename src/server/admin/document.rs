@@ -47,6 +47,11 @@ impl Moment {
         time(self.unix.saturating_sub(self.now.since(at)))
     }
 
+    /// An earlier point as a date.
+    fn past(self, at: Instant) -> String {
+        time(self.unix.saturating_sub(self.now.since(at)))
+    }
+
     /// A later point as a date.
     fn date(self, at: Instant) -> String {
         time(self.unix.saturating_add(at.since(self.now)))
@@ -149,11 +154,9 @@ fn route(entry: &RouteEntry, moment: &Moment) -> Value {
 
 /// Where a fresh request would go; null where several are equal, since every worker takes turns of its own.
 fn next<'a>(entry: &'a RouteEntry, moment: &Moment) -> Option<&'a str> {
-    // The health gate is ignored where nobody healthy is left.
-    let is_healthy = |candidate: &Candidate| candidate.backend.status().is_healthy();
-    let any_healthy = entry.candidates().any(|candidate| is_selectable(candidate, moment) && is_healthy(candidate));
-    let is_usable =
-        |candidate: &&Candidate| is_selectable(candidate, moment) && (is_healthy(candidate) || !any_healthy);
+    let rank = |candidate: &Candidate| candidate.backend.read(0, moment.now).rank();
+    let lowest = entry.candidates().filter(|candidate| is_selectable(candidate, moment)).map(rank).min()?;
+    let is_usable = |candidate: &&Candidate| is_selectable(candidate, moment) && rank(candidate) <= lowest;
     let usable = |tier: &'a Vec<Candidate>| -> Vec<&'a Candidate> { tier.iter().filter(is_usable).collect() };
     let tier = entry.tiers.iter().map(usable).find(|tier| !tier.is_empty())?;
     match tier.as_slice() {
@@ -178,6 +181,7 @@ fn member(candidate: &Candidate, total: u64, moment: &Moment) -> Value {
         "backend": candidate.backend.id().as_str(),
         "weight": weight,
         "effective_weight": weight * f64::from(standing.slow_start) / WHOLE,
+        "deferred": standing.deferred,
         "share": if total == 0 { 0.0 } else { candidate.weight as f64 / total as f64 },
         "selectable": is_selectable(candidate, moment),
         "healthy": standing.healthy,
@@ -249,24 +253,36 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
             "late": shared.metrics.late_results.child(&[id]).get(),
         },
         "actor": {"alive": backend.is_alive(), "restarts": null, "mailbox": null},
-        "last_errors": null,
+        "last_errors": last_errors(backend, moment),
     })
+}
+
+/// The latest failures, newest first.
+fn last_errors(backend: &Backend, moment: &Moment) -> Vec<Value> {
+    let errors = backend.status().figures().errors();
+    let shown = errors.iter().map(|failed| {
+        json!({"at": moment.past(failed.at), "type": failed.kind, "detail": failed.detail, "count": failed.count})
+    });
+    shown.collect()
 }
 
 fn circuit(backend: &Backend, moment: &Moment) -> Value {
     let status = backend.status();
     let circuit = status.circuit();
+    let books = status.figures().books();
     let is_timed =
         circuit.hand == Override::Auto && circuit.state == StateName::Open && moment.now < status.open_until();
     json!({
         "state": status.state(moment.now).name(),
         "override": (circuit.hand != Override::Auto).then(|| circuit.hand.name()),
-        "since": null,
+        "since": status.figures().last_change().map(|(at, _)| moment.past(at)),
         "until": is_timed.then(|| moment.date(status.open_until())),
-        "level": null,
+        "level": books.level,
         "generation": circuit.generation,
-        "tripped_by": null,
-        "window": null,
+        "tripped_by": status.figures().last_change().map(|(_, cause)| cause.name()),
+        "window": {
+            "failures": books.failures, "resolved": books.resolved, "pending": books.pending, "run": books.run,
+        },
         "probes": {
             "in_flight": circuit.probes,
             "ok": circuit.ok,
@@ -295,8 +311,7 @@ fn provider_quota(backend: &Backend, moment: &Moment) -> Option<Value> {
             "reset_at": known.reset_at.filter(|at| moment.now < *at).map(|at| moment.date(at)),
         })
     };
-    let seen = time(moment.unix.saturating_sub(moment.now.since(seen_at)));
-    Some(json!({"seen_at": seen, "requests": requests.map(shown), "tokens": tokens.map(shown)}))
+    Some(json!({"seen_at": moment.past(seen_at), "requests": requests.map(shown), "tokens": tokens.map(shown)}))
 }
 
 fn blocks(backend: &Backend, moment: &Moment) -> Vec<Value> {
