@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod circuit_breaker;
+pub mod latency;
 mod limiter;
 pub mod machine;
 mod outbox;
@@ -12,6 +13,7 @@ pub mod outcome;
 mod permit;
 pub mod quota;
 pub mod status;
+mod times;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use actix::{Actor as _, Addr};
 
 use self::actor::{BackendActor, Order, Settle};
 pub use self::circuit_breaker::Kind;
+use self::latency::Latency;
 pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
 pub use self::outbox::Outbox;
@@ -185,5 +188,6 @@ fn launch(
     observer: &Arc<dyn Observer>,
 ) -> Addr<BackendActor> {
     let (id, status, observer) = (config.id.clone(), Arc::clone(status), Arc::clone(observer));
-    BackendActor { id, machine, status, observer, timer: None }.start()
+    let latency = Latency::resumed(status.latency(), clock::now());
+    BackendActor { id, machine, latency, status, observer, timer: None }.start()
 }

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use super::Observer;
 use super::circuit_breaker::{Change, StateName};
+use super::latency::Latency;
 use super::machine::{Command, Edge, Event, Machine};
 use super::outcome::Block;
 use super::quota::Blocked;
@@ -18,6 +19,7 @@ use crate::config::BackendId;
 pub(super) struct BackendActor {
     pub(super) id: BackendId,
     pub(super) machine: Machine,
+    pub(super) latency: Latency,
     pub(super) status: Arc<BackendStatus>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) timer: Option<SpawnHandle>,
@@ -102,6 +104,7 @@ impl Actor for BackendActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.latency.publish(self.status.latency());
         self.step(ctx, |_, _| {});
     }
 }
@@ -116,6 +119,8 @@ impl Handler<Settle> for BackendActor {
 
     fn handle(&mut self, Settle(batch): Settle, ctx: &mut Context<Self>) {
         self.step(ctx, |machine, now| machine.settle(&batch, now));
+        self.latency.settle(&batch);
+        self.latency.publish(self.status.latency());
     }
 }
 

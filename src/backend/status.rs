@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::circuit_breaker::StateName;
+use super::latency::LatencyCell;
 use super::outcome::Block;
 use crate::clock::Instant;
 
@@ -237,6 +238,7 @@ pub struct BackendStatus {
     unhealthy: AtomicBool,
     draining: AtomicBool,
     in_flight: AtomicU32,
+    latency: LatencyCell,
     limits: Limits,
 }
 
@@ -262,6 +264,7 @@ impl BackendStatus {
             unhealthy: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
+            latency: LatencyCell::default(),
             limits: Limits {
                 max_in_flight: AtomicU32::new(0),
                 half_open_calls: AtomicU32::new(0),
@@ -301,6 +304,11 @@ impl BackendStatus {
     /// Calls under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How long its calls take.
+    pub fn latency(&self) -> &LatencyCell {
+        &self.latency
     }
 
     /// Whether its last calls failed, though its circuit is closed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::{Candidate, RouteEntry, Table};
-use crate::backend::{Permit, Rejection};
+use crate::backend::{Kind, Permit, Rejection};
 use crate::clock::Instant;
 use crate::config::{BackendId, RouteName};
 use crate::error::ErrorType;
@@ -21,6 +21,13 @@ pub struct Need {
     pub tokens: u64,
     /// When the request must be over.
     pub deadline: Instant,
+}
+
+impl Need {
+    /// When a call counts as a success.
+    pub fn kind(&self) -> Kind {
+        if self.stream { Kind::Stream } else { Kind::Unary }
+    }
 }
 
 /// One request's way through its route. It keeps the table it began with, whatever is loaded meanwhile.

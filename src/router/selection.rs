@@ -9,6 +9,7 @@ use super::table::Candidate;
 use crate::backend::outcome::Block;
 use crate::backend::{Admission, Call, Kind, Outbox, Permit, Reason, Rejection, Standing};
 use crate::clock::Instant;
+use crate::config::Strategy;
 use crate::telemetry::labels::{Label as _, PassedOver};
 
 /// A probe's right outlives its attempt's deadline by this.
@@ -191,7 +192,11 @@ fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
     if let Some((_, place)) = probe.min() {
         return Some(place);
     }
-    entrants.extend(in_tier.map(|seat| entrant(plan, seat)));
+    let is_by_latency = bench.pickers[tier].strategy() == Strategy::LowestLatency;
+    entrants.extend(in_tier.map(|seat| {
+        let latency = if is_by_latency { latency(plan, seat.place, bench.now) } else { None };
+        Entrant { latency, ..entrant(plan, seat) }
+    }));
     match entrants.as_slice() {
         [only] => Some((tier, only.index)),
         several => Some((tier, bench.pickers[tier].choose(several, bench.random))),
@@ -211,12 +216,18 @@ fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
     Entrant { index: seat.place.1, weight, in_flight: seat.standing.in_flight, latency: None }
 }
 
+/// How long calls of this kind take there.
+fn latency(plan: &Plan, place: Place, now: Instant) -> Option<f64> {
+    candidate(plan, place).backend.status().latency().estimate(plan.need.kind(), now)
+}
+
 fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejection> {
     let candidate = candidate(plan, place);
     let need = &plan.need;
-    let (kind, tail) = match need.stream {
-        true => (Kind::Stream, Duration::ZERO),
-        false => (Kind::Unary, candidate.timeouts.idle),
+    let kind = need.kind();
+    let tail = match kind {
+        Kind::Stream => Duration::ZERO,
+        Kind::Unary => candidate.timeouts.idle,
     };
     let limit = candidate.head_limit(need).saturating_add(tail);
     let lease = bench.now.plus(limit).min(need.deadline).plus(LEASE_GRACE);

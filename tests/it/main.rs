@@ -15,6 +15,7 @@ mod circuit;
 mod explain;
 mod failover;
 mod identity;
+mod latency;
 mod limits;
 mod metrics;
 mod queue;

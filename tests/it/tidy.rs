@@ -26,11 +26,13 @@ const IMPORTS: [(&str, &str, &str); 2] = [
 ];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 22] = [
+const PURE: [&str; 24] = [
+    "backend/latency.rs",
     "backend/machine.rs",
     "backend/outcome.rs",
     "backend/quota.rs",
     "backend/status.rs",
+    "backend/times.rs",
     "error.rs",
     "proxy/budget.rs",
     "proxy/classify.rs",

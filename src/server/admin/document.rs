@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::reloads::Reloads;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::latency::Tail;
 use crate::backend::outcome::Block;
 use crate::backend::status::Override;
-use crate::backend::{Admission, Backend, Reason, Rejection};
+use crate::backend::{Admission, Backend, Kind, Reason, Rejection};
 use crate::clock::{self, Instant};
 use crate::config::{HealthCheckKind, Origin, WatchMode};
 use crate::router::{Candidate, RouteEntry, Table};
@@ -233,7 +234,7 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
             },
             "healthy": status.is_healthy(), "last_at": null, "failures": null,
         },
-        "latency": null,
+        "latency": latency(backend, moment),
         "totals": {
             "attempts": total.map(|total| total.attempts),
             "success": total.map(|total| total.success),
@@ -241,6 +242,25 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
         },
         "actor": {"alive": backend.is_alive(), "restarts": null, "mailbox": null},
         "last_errors": null,
+    })
+}
+
+/// Times to the first content of streams, and to the end of whole answers.
+fn latency(backend: &Backend, moment: &Moment) -> Value {
+    let cell = backend.status().latency();
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let estimate = |kind| cell.estimate(kind, moment.now).map(|seconds| (seconds * 1e3).round());
+    let (stream, whole) = (cell.tail(Kind::Stream), cell.tail(Kind::Unary));
+    let known = |tail: Tail, time: Duration| (0 < tail.samples).then(|| millis(time));
+    json!({
+        "ttft_p50_ms": known(stream, stream.p50),
+        "ttft_p95_ms": known(stream, stream.p95),
+        "samples": stream.samples,
+        "ttft_ewma_ms": estimate(Kind::Stream),
+        "whole_p50_ms": known(whole, whole.p50),
+        "whole_p95_ms": known(whole, whole.p95),
+        "whole_samples": whole.samples,
+        "whole_ewma_ms": estimate(Kind::Unary),
     })
 }
 
