@@ -12,6 +12,7 @@ mod exchange;
 pub mod failure;
 pub mod final_error;
 pub mod forward;
+mod hedge;
 pub mod hint;
 pub mod json;
 pub mod multipart;
@@ -142,6 +143,8 @@ struct Trip<'a> {
     retries: u32,
     last: Option<Failure>,
     kind: AttemptKind,
+    /// Whether a second call has been made beside a slow one.
+    is_hedged: bool,
     /// The visit to a fallback route that has not been counted yet.
     visit: Option<Visit>,
 }
@@ -211,6 +214,7 @@ impl Proxy {
         if !record.is_client_retry {
             route.retry_budget.count_request(clock::now());
         }
+        count_hedgeable(&route);
         let limits = wanted.limits();
         let started = record.started();
         let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
@@ -228,6 +232,7 @@ impl Proxy {
             retries: 0,
             last: None,
             kind: AttemptKind::First,
+            is_hedged: false,
             visit: None,
         };
         self.travel(&mut trip, plan).await
@@ -242,15 +247,26 @@ impl Proxy {
             };
             plan = returned;
             let run = trip.begin(&plan, &chosen, clock::now());
-            let attempted = self.attempt(trip.errand, &plan, chosen, run.begun).await;
+            let (last, attempted) = match trip.hedges_after(&plan, run) {
+                None => (run, self.attempt(trip.errand, &plan, chosen, run.begun).await),
+                Some(delay) => {
+                    let raced = Box::pin(self.race(trip, plan, chosen, run, delay)).await;
+                    plan = raced.plan;
+                    if let Some(other) = raced.other {
+                        trip.note_other(other, &mut plan);
+                    }
+                    trip.show(raced.last.0, &plan);
+                    raced.last
+                }
+            };
             // Its permit has been given back, unless it rides on in a relay.
             self.router.queues().wake();
             let now = clock::now();
             trip.record.attempted += now.since(run.begun);
             match attempted {
-                Attempted::Served(served) => return trip.serve(*served, run, &plan),
+                Attempted::Served(served) => return trip.serve(*served, last, &plan),
                 Attempted::Failed(failure) => {
-                    if let Some(reply) = trip.after(failure, run, &mut plan, now) {
+                    if let Some(reply) = trip.after(failure, last, &mut plan, now) {
                         return reply;
                     }
                 }
@@ -390,6 +406,7 @@ impl Trip<'_> {
         }
         self.queued = None;
         self.count_visit(&left, FallbackResult::Failed);
+        count_hedgeable(plan.route());
         let config = &plan.route().config;
         self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
         let after = if self.last.is_some() { FallbackAfter::Failure } else { FallbackAfter::Unavailable };
@@ -463,6 +480,13 @@ impl Trip<'_> {
             }
             (Final::Provider(_), None) => internal(),
         }
+    }
+}
+
+/// A request comes to a route: among how many its hedges must stay rare.
+fn count_hedgeable(route: &RouteEntry) {
+    if route.config.policy.hedge.is_some() {
+        route.hedge_budget.count_request(clock::now());
     }
 }
 

@@ -109,12 +109,21 @@ enum Unread {
 }
 
 impl Proxy {
-    /// Makes one attempt with the permit of `chosen`.
-    pub(super) async fn attempt(&self, errand: &Errand<'_>, plan: &Plan, chosen: Chosen, begun: Instant) -> Attempted {
+    /// Makes one attempt with the permit of `chosen`. It has begun when this returns: one that nobody polls is counted too.
+    pub(super) fn attempt<'a>(
+        &'a self,
+        errand: &'a Errand<'a>,
+        plan: &'a Plan,
+        chosen: Chosen,
+        begun: Instant,
+    ) -> impl Future<Output = Attempted> + use<'a> {
         let candidate = chosen.candidate(plan);
-        let clocks = Clocks::of(candidate, plan, begun);
-        let mut attempt = Attempt::begin(chosen.permit, &candidate.handles, begun);
-        let stage = Stage { errand, plan, candidate, clocks, cut: &self.cut };
+        let attempt = Attempt::begin(chosen.permit, &candidate.handles, begun);
+        let stage = Stage { errand, plan, candidate, clocks: Clocks::of(candidate, plan, begun), cut: &self.cut };
+        self.carry_out(stage, attempt)
+    }
+
+    async fn carry_out(&self, stage: Stage<'_>, mut attempt: Attempt) -> Attempted {
         let (answer, injected) = match self.send(&stage, &mut attempt).await {
             Ok(sent) => sent,
             Err((class, said)) => return stage.fail(attempt, class, None, said),
@@ -130,7 +139,7 @@ impl Proxy {
         if unary::is_type(forward::text(answer.headers(), &CONTENT_TYPE), "text/event-stream") {
             return stage.events(attempt, answer, injected).await;
         }
-        if errand.wanted.streams() && errand.call.operation.must_stream() {
+        if stage.errand.wanted.streams() && stage.errand.call.operation.must_stream() {
             return stage.no_stream(attempt, answer).await;
         }
         stage.whole(attempt, answer).await
@@ -396,7 +405,6 @@ impl Stage<'_> {
     }
 
     /// The body that goes on with a committed answer.
-    #[expect(clippy::too_many_arguments, reason = "all of it is what a relay goes on with, and there are two callers")]
     fn relay(
         &self,
         attempt: Attempt,

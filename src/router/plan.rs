@@ -31,6 +31,7 @@ impl Need {
 }
 
 /// One request's way through its route. It keeps the table it began with, whatever is loaded meanwhile.
+#[derive(Clone)]
 pub struct Plan {
     table: Arc<Table>,
     route: Arc<RouteEntry>,

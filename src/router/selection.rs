@@ -1,8 +1,11 @@
 //! Which backend of a plan's route can serve now, and takes leave for it (spec/resilience.md 6.1).
 
+mod hedge;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::hedge::hedge;
 use super::picker::{Entrant, Picker};
 use super::plan::{Chosen, Exhausted, Plan, Turn};
 use super::table::Candidate;
@@ -192,14 +195,11 @@ fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
     if let Some((_, place)) = probe.min() {
         return Some(place);
     }
-    let is_by_latency = bench.pickers[tier].strategy() == Strategy::LowestLatency;
-    entrants.extend(in_tier.map(|seat| {
-        let latency = if is_by_latency { latency(plan, seat.place, bench.now) } else { None };
-        Entrant { latency, ..entrant(plan, seat) }
-    }));
+    let picker = &bench.pickers[tier];
+    entrants.extend(in_tier.map(|seat| entrant(plan, seat, picker, bench.now)));
     match entrants.as_slice() {
         [only] => Some((tier, only.index)),
-        several => Some((tier, bench.pickers[tier].choose(several, bench.random))),
+        several => Some((tier, picker.choose(several, bench.random))),
     }
 }
 
@@ -210,15 +210,18 @@ fn can_still_fail_over(plan: &Plan, now: Instant) -> bool {
     2 <= attempts_left && policy.min_attempt.saturating_mul(2) <= plan.need.deadline.since(now)
 }
 
-fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
-    let weight = candidate(plan, seat.place).weight;
-    let weight = (weight * u64::from(seat.standing.slow_start) / WHOLE).max(1);
-    Entrant { index: seat.place.1, weight, in_flight: seat.standing.in_flight, latency: None }
-}
-
-/// How long calls of this kind take there.
-fn latency(plan: &Plan, place: Place, now: Instant) -> Option<f64> {
-    candidate(plan, place).backend.status().latency().estimate(plan.need.kind(), now)
+fn entrant(plan: &Plan, seat: &Seat, picker: &Picker, now: Instant) -> Entrant {
+    let candidate = candidate(plan, seat.place);
+    let weight = (candidate.weight * u64::from(seat.standing.slow_start) / WHOLE).max(1);
+    let latency = match picker.strategy() {
+        Strategy::LowestLatency => candidate.backend.status().latency().estimate(plan.need.kind(), now),
+        Strategy::WeightedRoundRobin
+        | Strategy::RoundRobin
+        | Strategy::Random
+        | Strategy::RandomWeighted
+        | Strategy::LeastBusy => None,
+    };
+    Entrant { index: seat.place.1, weight, in_flight: seat.standing.in_flight, latency }
 }
 
 fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejection> {

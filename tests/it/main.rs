@@ -14,6 +14,7 @@ mod cancellation;
 mod circuit;
 mod explain;
 mod failover;
+mod hedge;
 mod identity;
 mod latency;
 mod limits;

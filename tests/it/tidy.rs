@@ -26,7 +26,7 @@ const IMPORTS: [(&str, &str, &str); 2] = [
 ];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 24] = [
+const PURE: [&str; 26] = [
     "backend/latency.rs",
     "backend/machine.rs",
     "backend/outcome.rs",
@@ -48,9 +48,11 @@ const PURE: [&str; 24] = [
     "proxy/request.rs",
     "proxy/rewrite.rs",
     "proxy/trail.rs",
+    "router/hedge_budget.rs",
     "router/picker.rs",
     "router/plan.rs",
     "router/retry_budget.rs",
+    "router/window.rs",
 ];
 
 /// Folders whose files are all pure.
