@@ -248,7 +248,7 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
 /// Times to the first content of streams, and to the end of whole answers.
 fn latency(backend: &Backend, moment: &Moment) -> Value {
     let cell = backend.status().latency();
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let millis = |time: Duration| time.as_micros() as f64 / 1e3;
     let estimate = |kind| cell.estimate(kind, moment.now).map(|seconds| (seconds * 1e3).round());
     let (stream, whole) = (cell.tail(Kind::Stream), cell.tail(Kind::Unary));
     let known = |tail: Tail, time: Duration| (0 < tail.samples).then(|| millis(time));
