@@ -8,6 +8,7 @@ pub mod circuit_breaker;
 pub mod endpoint;
 pub mod figures;
 pub mod health;
+pub mod latency;
 pub mod ledger;
 mod limiter;
 pub mod machine;
@@ -17,6 +18,7 @@ mod permit;
 pub mod quota;
 pub mod scope;
 pub mod status;
+mod times;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +30,7 @@ use self::circuit_breaker::Change;
 pub use self::circuit_breaker::Kind;
 use self::endpoint::Endpoint;
 use self::health::Checked;
+use self::latency::Latency;
 use self::ledger::Ledger;
 pub use self::limiter::{GatewayClock, Limiter};
 use self::machine::{Command, Edge, Event, Machine};
@@ -303,7 +306,9 @@ fn launch(
 ) -> Addr<BackendActor> {
     let (id, status, observer) = (config.id.clone(), Arc::clone(status), Arc::clone(observer));
     let machine = machine.with_blocks(scopes.blocks.clone());
-    BackendActor { id, machine, status, endpoint: Arc::clone(&scopes.endpoint), observer, timer: None }.start()
+    let latency = Latency::resumed(status.latency(), clock::now());
+    let endpoint = Arc::clone(&scopes.endpoint);
+    BackendActor { id, machine, latency, status, endpoint, observer, timer: None }.start()
 }
 
 /// Its limits per minute. Azure counts what a call may cost, not what it did (spec/resilience.md 4.1).

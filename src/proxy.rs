@@ -12,6 +12,7 @@ mod exchange;
 pub mod failure;
 pub mod final_error;
 pub mod forward;
+mod hedge;
 pub mod hint;
 pub mod hint_headers;
 pub mod json;
@@ -43,7 +44,7 @@ use tokio::sync::Notify;
 
 use self::budget::{Budget, Next};
 use self::ending::{Ending, Facts, Final, Ground, Waits, Why, Words};
-use self::exchange::Attempted;
+use self::exchange::{Attempted, Served};
 use self::failure::{Failure, Said};
 use self::final_error::FinalBody;
 use self::operation::Operation;
@@ -58,7 +59,7 @@ use crate::backend::outcome::Class;
 use crate::clock::{self, Instant};
 use crate::config::{BackendId, ClientKey, OnExhausted};
 use crate::error::{ErrorType, Fault};
-use crate::router::{Chosen, Exhausted, Plan, RouteEntry, Router};
+use crate::router::{Candidate, Chosen, Exhausted, Plan, RouteEntry, Router};
 use crate::telemetry::labels::{AttemptKind, ExhaustedReason, FallbackAfter, FallbackResult, RequestOutcome};
 
 /// One call as the front door hands it in.
@@ -117,10 +118,17 @@ pub struct Proxy {
     cut: Arc<Notify>,
 }
 
-/// The state of one request on its way.
-struct Trip<'a> {
+/// What every attempt of a request goes by, and none changes.
+struct Errand<'a> {
     call: &'a Call<'a>,
     wanted: Wanted,
+    /// The request's id, as the provider is told it.
+    shown_id: HeaderValue,
+}
+
+/// The state of one request on its way.
+struct Trip<'a> {
+    errand: &'a Errand<'a>,
     record: &'a mut Record,
     budget: Budget,
     grounds: Vec<Ground>,
@@ -136,8 +144,25 @@ struct Trip<'a> {
     retries: u32,
     last: Option<Failure>,
     kind: AttemptKind,
+    /// Whether a second call has been made beside a slow one.
+    is_hedged: bool,
     /// The visit to a fallback route that has not been counted yet.
     visit: Option<Visit>,
+}
+
+/// One attempt among those of its request.
+#[derive(Clone, Copy)]
+struct Run {
+    kind: AttemptKind,
+    /// Whom it calls: tier and position on the plan's route.
+    place: (usize, usize),
+    begun: Instant,
+}
+
+impl Run {
+    fn candidate(self, plan: &Plan) -> &Candidate {
+        &plan.route().tiers[self.place.0][self.place.1]
+    }
 }
 
 /// A visit to a fallback route.
@@ -190,13 +215,14 @@ impl Proxy {
         if !record.is_client_retry {
             route.retry_budget.count_request(clock::now());
         }
+        count_hedgeable(&route);
         let limits = wanted.limits();
         let started = record.started();
         let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
         plan.need.deadline = budget.deadline();
+        let errand = Errand { call, wanted, shown_id: record.shown_id.clone() };
         let mut trip = Trip {
-            call,
-            wanted,
+            errand: &errand,
             record,
             budget,
             grounds: Vec::new(),
@@ -207,6 +233,7 @@ impl Proxy {
             retries: 0,
             last: None,
             kind: AttemptKind::First,
+            is_hedged: false,
             visit: None,
         };
         self.travel(&mut trip, plan).await
@@ -220,26 +247,30 @@ impl Proxy {
                 Err(reply) => return reply,
             };
             plan = returned;
-            trip.begin(&plan, &chosen);
-            let begun = clock::now();
-            let attempted = self.attempt(trip, &plan, chosen, begun).await;
+            let run = trip.begin(&plan, &chosen, clock::now());
+            let (last, attempted) = match trip.hedges_after(&plan, run) {
+                None => (run, self.attempt(trip.errand, &plan, chosen, run.begun).await),
+                Some(delay) => {
+                    let raced = Box::pin(self.race(trip, plan, chosen, run, delay)).await;
+                    plan = raced.plan;
+                    if let Some(other) = raced.other {
+                        trip.note_other(other, &mut plan);
+                    }
+                    trip.show(raced.last.0, &plan);
+                    raced.last
+                }
+            };
             // Its permit has been given back, unless it rides on in a relay.
             self.router.queues().wake();
             let now = clock::now();
-            trip.record.attempted += now.since(begun);
-            let failure = match attempted {
-                Attempted::Whole(whole) => {
-                    trip.count_visit(plan.route(), FallbackResult::Served);
-                    return Reply::Whole(*whole);
+            trip.record.attempted += now.since(run.begun);
+            match attempted {
+                Attempted::Served(served) => return trip.serve(*served, last, &plan),
+                Attempted::Failed(failure) => {
+                    if let Some(reply) = trip.after(failure, last, &mut plan, now) {
+                        return reply;
+                    }
                 }
-                Attempted::Relay(status, headers, relay) => {
-                    trip.count_visit(plan.route(), FallbackResult::Served);
-                    return Reply::Relay(status, headers, relay);
-                }
-                Attempted::Failed(failure) => failure,
-            };
-            if let Some(reply) = trip.after(failure, &mut plan, begun, now) {
-                return reply;
             }
         }
     }
@@ -270,7 +301,7 @@ impl Trip<'_> {
     }
 
     /// An attempt begins: what it counts as.
-    fn begin(&mut self, plan: &Plan, chosen: &Chosen) {
+    fn begin(&mut self, plan: &Plan, chosen: &Chosen, now: Instant) -> Run {
         self.budget.spend();
         (self.is_out_of_budget, self.queued) = (false, None);
         if chosen.is_again {
@@ -283,16 +314,43 @@ impl Trip<'_> {
         self.record.attempts += 1;
         let asked = &plan.asked().handles;
         asked.started(self.kind).inc();
-        if plan.asked().config.policy.expose_backends {
-            let target = &chosen.candidate(plan).target;
-            self.record.shown_backend = Some(target.shown().clone());
-            self.record.shown_served = Some(target.shown_served().clone());
-        }
         if self.kind == AttemptKind::Failover
             && let Some(last) = &self.last
         {
             asked.failover(last.backend.as_str(), chosen.permit.backend().id().as_str()).inc();
         }
+        let run = Run { kind: self.kind, place: chosen.place, begun: now };
+        self.show(run, plan);
+        run
+    }
+
+    /// Whom the answer's headers name.
+    fn show(&mut self, run: Run, plan: &Plan) {
+        if plan.asked().config.policy.expose_backends {
+            let target = &run.candidate(plan).target;
+            self.record.shown_backend = Some(target.shown().clone());
+            self.record.shown_served = Some(target.shown_served().clone());
+        }
+    }
+
+    /// What the trail tells of an attempt that has ended, or has got its answer's head.
+    fn track(&mut self, run: Run, plan: &Plan, result: AttemptResult, at: Instant) {
+        let backend = run.candidate(plan).backend.id().clone();
+        self.record.trail.push(Entry { backend, result, elapsed: at.since(run.begun), kind: run.kind });
+    }
+
+    /// The answer of this attempt goes to the client.
+    fn serve(&mut self, served: Served, run: Run, plan: &Plan) -> Reply {
+        self.count_visit(plan.route(), FallbackResult::Served);
+        self.track(run, plan, AttemptResult::Served(served.status), served.at);
+        self.record.error = None;
+        if let Some(usage) = served.usage {
+            self.record.usage = Some(usage);
+        }
+        if served.is_first_token {
+            self.record.first_content = Some(served.at.since(self.record.started()));
+        }
+        served.reply
     }
 
     /// The request leaves a route, or ends on it: a visit to a fallback route is counted by what came of it.
@@ -303,22 +361,10 @@ impl Trip<'_> {
     }
 
     /// What follows a failed attempt: nothing, if there is a next one, else the reply.
-    fn after(&mut self, failure: Failure, plan: &mut Plan, begun: Instant, now: Instant) -> Option<Reply> {
-        let kind = failure.kind();
-        self.record.trail.push(Entry {
-            backend: failure.backend.clone(),
-            result: AttemptResult::Failed(kind),
-            elapsed: now.since(begun),
-            kind: self.kind,
-        });
-        self.record.error = Some((kind.name(), ""));
-        self.set_ground(Ground::tried(&failure));
-        self.note_limited(&failure, now);
-        let class = failure.class;
-        if class == Class::ContextWindow {
-            plan.note_too_small(&failure.backend);
-        }
-        let may_leave = !self.wanted.creates_object || failure.left_nothing_behind();
+    fn after(&mut self, failure: Failure, run: Run, plan: &mut Plan, now: Instant) -> Option<Reply> {
+        self.note(&failure, run, plan, now);
+        let (kind, class) = (failure.kind(), failure.class);
+        let may_leave = !self.errand.wanted.creates_object || failure.left_nothing_behind();
         let fails_over = plan.route().config.failover_on.contains(kind) && may_leave && class != Class::Local;
         self.last = Some(failure);
         let has_own_fallback = may_leave && has_own_fallback(plan.route(), kind);
@@ -339,17 +385,29 @@ impl Trip<'_> {
         }
     }
 
+    /// Keeps in mind what came of a failed attempt.
+    fn note(&mut self, failure: &Failure, run: Run, plan: &mut Plan, at: Instant) {
+        self.track(run, plan, AttemptResult::Failed(failure.kind()), at);
+        self.record.error = Some((failure.kind().name(), ""));
+        self.set_ground(Ground::tried(failure));
+        self.note_limited(failure, at);
+        if failure.class == Class::ContextWindow {
+            plan.note_too_small(&failure.backend);
+        }
+    }
+
     /// Leaves the route for the next of its fallbacks. False if there is none, or the route does not want it.
     fn fall_back(&mut self, plan: &mut Plan, after: Option<ErrorType>) -> bool {
         let left = Arc::clone(plan.route());
         let wants = left.config.policy.on_exhausted.contains(&OnExhausted::FallbackRoute);
-        let limits = self.wanted.limits();
+        let limits = self.errand.wanted.limits();
         let has_more = matches!(self.budget.after(clock::now()), Next::Failover | Next::Fallback);
         if !wants || !has_more || limits.disable_fallbacks || !plan.fall_back(after) {
             return false;
         }
         self.queued = None;
         self.count_visit(&left, FallbackResult::Failed);
+        count_hedgeable(plan.route());
         let config = &plan.route().config;
         self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
         let after = if self.last.is_some() { FallbackAfter::Failure } else { FallbackAfter::Unavailable };
@@ -423,6 +481,13 @@ impl Trip<'_> {
             }
             (Final::Provider(_), None) => internal(),
         }
+    }
+}
+
+/// A request comes to a route: among how many its hedges must stay rare.
+fn count_hedgeable(route: &RouteEntry) {
+    if route.config.policy.hedge.is_some() {
+        route.hedge_budget.count_request(clock::now());
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Router`] is a worker's handle on its own router actor, on its own thread. Nothing here waits for another thread.
 
 mod actor;
+pub mod hedge_budget;
 pub mod picker;
 mod plan;
 mod queue;
@@ -11,6 +12,7 @@ mod selection;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod window;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor as _, Addr};
 
-use self::actor::{LeastBad, Next, RouterActor, Swap};
+use self::actor::{Beside, LeastBad, Next, RouterActor, Swap};
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
 pub use self::queue::{Queues, Ticket};
 pub use self::table::{Candidate, RouteEntry, Table};
@@ -121,6 +123,18 @@ impl Router {
             self.revive();
         }
         answer.ok()
+    }
+
+    /// A backend for a second call beside the slow one at `beside`, with leave to call it, and the plan in which it is tried;
+    /// none if there is none, or the route's budgets forbid it.
+    pub async fn hedge(&self, plan: Plan, beside: (usize, usize)) -> Option<(Plan, Chosen)> {
+        #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
+        let asked = self.addr.borrow().send(Beside(plan, beside));
+        let answer = asked.await;
+        if answer.is_err() {
+            self.revive();
+        }
+        answer.ok()?
     }
 
     /// The requests of this worker that wait for a backend.

@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 use super::circuit_breaker::{Change, StateName};
 use super::endpoint::Endpoint;
 use super::health::Checked;
+use super::latency::Latency;
 use super::machine::{Command, Edge, Event, HealthChange, Machine, What};
 use super::outcome::Block;
 use super::quota::Blocked;
@@ -21,6 +22,7 @@ use crate::config::{self, BackendId};
 pub(super) struct BackendActor {
     pub(super) id: BackendId,
     pub(super) machine: Machine,
+    pub(super) latency: Latency,
     pub(super) status: Arc<BackendStatus>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) observer: Arc<dyn Observer>,
@@ -141,6 +143,7 @@ impl Actor for BackendActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.latency.publish(self.status.latency());
         self.step(ctx, |_, _| {});
     }
 }
@@ -159,6 +162,8 @@ impl Handler<Settle> for BackendActor {
         self.tell_endpoint(heard);
         self.note_errors(&batch, now);
         self.step(ctx, |machine, now| machine.settle(&batch, now));
+        self.latency.settle(&batch);
+        self.latency.publish(self.status.latency());
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::circuit_breaker::StateName;
 use super::figures::Figures;
 use super::health::{Health, HealthCell};
+use super::latency::LatencyCell;
 use super::outcome::Block;
 use crate::clock::Instant;
 
@@ -277,6 +278,7 @@ pub struct BackendStatus {
     health: HealthCell,
     draining: AtomicBool,
     in_flight: AtomicU32,
+    latency: LatencyCell,
     limits: Limits,
     figures: Figures,
 }
@@ -302,6 +304,7 @@ impl BackendStatus {
             health: HealthCell::default(),
             draining: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
+            latency: LatencyCell::default(),
             limits: Limits {
                 max_in_flight: AtomicU32::new(0),
                 half_open_calls: AtomicU32::new(0),
@@ -342,6 +345,11 @@ impl BackendStatus {
     /// Calls under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How long its calls take.
+    pub fn latency(&self) -> &LatencyCell {
+        &self.latency
     }
 
     /// Whether its last calls failed, though its circuit is closed.

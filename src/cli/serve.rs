@@ -149,7 +149,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("defaults.rewrite_response_model", config.defaults.rewrite_response_model),
         ("logging.access_log_sample", config.logging.access_log_sample < 1.0),
         ("logging.client_address", config.logging.client_address),
-        ("resilience.hedge", routes().any(|policy| policy.hedge.is_some())),
         ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
     ];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()

@@ -1,4 +1,6 @@
 //! One attempt: send, read what comes back, judge it; then either an answer that may go to the client, or a failure.
+//!
+//! It changes nothing of its request, so that two of them can run side by side: what came of it is told by its result.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,11 +18,11 @@ use super::error_fields::{ErrorFields, find_error};
 use super::failure::{ErrorAnswer, Failure, Said};
 use super::relay::{Pace, Relay, Source, Start};
 use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
-use super::trail::{AttemptResult, Entry};
 use super::unary::{self, Expected, Judgement};
 use super::upstream::{self, Answer, AnswerBody, Limits};
+use super::usage::Usage;
 use super::wanted::{api, expected};
-use super::{Head, Proxy, Trip, WholeReply, forward, hint_headers};
+use super::{Errand, Head, Proxy, Reply, WholeReply, forward, hint_headers};
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
@@ -34,12 +36,24 @@ const WHOLE: u32 = 10_000;
 
 /// What an attempt brought.
 pub(super) enum Attempted {
-    /// A whole answer.
-    Whole(Box<WholeReply>),
-    /// A committed answer that is still coming.
-    Relay(StatusCode, HeaderMap, Box<Relay>),
-    /// Nothing that may go to the client.
+    /// An answer that may go to the client.
+    Served(Box<Served>),
+    /// Nothing that may.
     Failed(Failure),
+}
+
+/// The answer of an attempt, and what the request's record has to know of it.
+pub(super) struct Served {
+    /// The provider's status.
+    pub(super) status: u16,
+    /// When it was there, or its first content.
+    pub(super) at: Instant,
+    /// Whether that is a stream's first token.
+    pub(super) is_first_token: bool,
+    /// Tokens as reported so far.
+    pub(super) usage: Option<Usage>,
+    /// The answer.
+    pub(super) reply: Reply,
 }
 
 /// The limits of one attempt.
@@ -79,10 +93,10 @@ impl Clocks {
 
 /// What one attempt works with.
 struct Stage<'a> {
+    errand: &'a Errand<'a>,
     plan: &'a Plan,
     candidate: &'a Candidate,
     clocks: Clocks,
-    streams: bool,
     cut: &'a Arc<Notify>,
 }
 
@@ -95,13 +109,22 @@ enum Unread {
 }
 
 impl Proxy {
-    /// Makes one attempt with the permit of `chosen`.
-    pub(super) async fn attempt(&self, trip: &mut Trip<'_>, plan: &Plan, chosen: Chosen, begun: Instant) -> Attempted {
+    /// Makes one attempt with the permit of `chosen`. It has begun when this returns: one that nobody polls is counted too.
+    pub(super) fn attempt<'a>(
+        &'a self,
+        errand: &'a Errand<'a>,
+        plan: &'a Plan,
+        chosen: Chosen,
+        begun: Instant,
+    ) -> impl Future<Output = Attempted> + use<'a> {
         let candidate = chosen.candidate(plan);
-        let clocks = Clocks::of(candidate, plan, begun);
-        let mut attempt = Attempt::begin(chosen.permit, &candidate.handles, begun);
-        let stage = Stage { plan, candidate, clocks, streams: trip.wanted.streams(), cut: &self.cut };
-        let (answer, injected) = match self.send(trip, &stage, &mut attempt).await {
+        let attempt = Attempt::begin(chosen.permit, &candidate.handles, begun);
+        let stage = Stage { errand, plan, candidate, clocks: Clocks::of(candidate, plan, begun), cut: &self.cut };
+        self.carry_out(stage, attempt)
+    }
+
+    async fn carry_out(&self, stage: Stage<'_>, mut attempt: Attempt) -> Attempted {
+        let (answer, injected) = match self.send(&stage, &mut attempt).await {
             Ok(sent) => sent,
             Err((class, said)) => return stage.fail(attempt, class, None, said),
         };
@@ -112,38 +135,33 @@ impl Proxy {
         }
         // Compressed events cannot be looked into: `whole` knows what to do with any body like that.
         if coding(answer.headers()).is_some() {
-            return stage.whole(trip, attempt, answer).await;
+            return stage.whole(attempt, answer).await;
         }
         if unary::is_type(forward::text(answer.headers(), &CONTENT_TYPE), "text/event-stream") {
-            return stage.events(trip, attempt, answer, injected).await;
+            return stage.events(attempt, answer, injected).await;
         }
-        if stage.streams && trip.call.operation.must_stream() {
+        if stage.errand.wanted.streams() && stage.errand.call.operation.must_stream() {
             return stage.no_stream(attempt, answer).await;
         }
-        stage.whole(trip, attempt, answer).await
+        stage.whole(attempt, answer).await
     }
 
     /// Sends the call; once more where the provider refuses the `stream_options` that we added. Says whether they went out.
-    async fn send(
-        &self,
-        trip: &Trip<'_>,
-        stage: &Stage<'_>,
-        attempt: &mut Attempt,
-    ) -> Result<(Answer, bool), (Class, Said)> {
-        let (candidate, matched) = (stage.candidate, stage.plan.matched());
+    async fn send(&self, stage: &Stage<'_>, attempt: &mut Attempt) -> Result<(Answer, bool), (Class, Said)> {
+        let (errand, candidate, matched) = (stage.errand, stage.candidate, stage.plan.matched());
         let target = &candidate.target;
-        let operation = &trip.call.operation;
+        let operation = &errand.call.operation;
         let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
         let also = &self.router.table().config.defaults.forward_client_headers;
         let headers = |out: &mut HeaderMap| {
-            forward::to_provider(out, trip.call.headers, also, target.headers(), &trip.record.shown_id)
+            forward::to_provider(out, errand.call.headers, also, target.headers(), &errand.shown_id)
         };
         let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
         loop {
-            let (parts, injected) = trip.wanted.body_for(operation, candidate.backend.config(), target, matched);
+            let (parts, injected) = errand.wanted.body_for(operation, candidate.backend.config(), target, matched);
             let request = upstream::Request {
                 uri: &uri,
-                method: trip.call.method,
+                method: errand.call.method,
                 tls: candidate.tls.as_ref(),
                 headers: &headers,
                 body: &parts.slices,
@@ -190,7 +208,7 @@ impl Stage<'_> {
         if self.clocks.is_cut {
             return (Class::Cut, Said::Nothing);
         }
-        let kind = if self.streams { TimeoutKind::FirstToken } else { TimeoutKind::FirstByte };
+        let kind = if self.errand.wanted.streams() { TimeoutKind::FirstToken } else { TimeoutKind::FirstByte };
         (Class::Timeout(kind), Said::TooLate(self.clocks.head_limit))
     }
 
@@ -280,23 +298,23 @@ impl Stage<'_> {
     }
 
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
-    async fn whole(&self, trip: &mut Trip<'_>, attempt: Attempt, mut answer: Answer) -> Attempted {
-        let expected = expected(&trip.call.operation);
+    async fn whole(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
+        let expected = expected(&self.errand.call.operation);
         let content_type = forward::text(answer.headers(), &CONTENT_TYPE).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
         if let Some(coding) = coding(answer.headers()) {
-            let accepted = forward::text(trip.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
+            let accepted = forward::text(self.errand.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
             if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
                 return self.fail(attempt, Class::Malformed, None, Said::Nothing);
             }
-            return self.raw(trip, attempt, answer).await;
+            return self.raw(attempt, answer).await;
         }
         if expected == Expected::Anything && !is_json && !unary::is_type(&content_type, "text/html") {
-            return self.raw(trip, attempt, answer).await;
+            return self.raw(attempt, answer).await;
         }
         let body = match read(&mut answer.body, MAX_WHOLE_BYTES, &self.clocks).await {
             Ok(body) => body,
-            Err(Unread::TooLong(chunks)) => return self.commit_raw(trip, attempt, answer, chunks),
+            Err(Unread::TooLong(chunks)) => return self.commit_raw(attempt, answer, chunks),
             Err(unread) => {
                 let (class, said) = self.unread(&unread);
                 return self.fail(attempt, class, None, said);
@@ -309,22 +327,20 @@ impl Stage<'_> {
         };
         if let Some(usage) = usage {
             attempt.usage(usage);
-            trip.record.usage = Some(usage);
         }
-        let now = clock::now();
-        let status = answer.status;
-        self.serve(trip, status, now);
-        attempt.succeed(now);
-        let outcome = RequestOutcome::Success;
-        Attempted::Whole(Box::new(WholeReply { status, head: Head::Provider(answer), body, waits: None, outcome }))
+        let at = clock::now();
+        attempt.succeed(at);
+        let (status, outcome) = (answer.status, RequestOutcome::Success);
+        let reply = Reply::Whole(WholeReply { status, head: Head::Provider(answer), body, waits: None, outcome });
+        Attempted::Served(Box::new(Served { status: status.as_u16(), at, is_first_token: false, usage, reply }))
     }
 
     /// An answer whose bytes nobody here can read: it commits at its first byte.
-    async fn raw(&self, trip: &mut Trip<'_>, attempt: Attempt, mut answer: Answer) -> Attempted {
+    async fn raw(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
         let first = within(self.clocks.begun.plus(self.clocks.head_limit), answer.body.chunk()).await;
         match first {
-            Some(Some(Ok(chunk))) => self.commit_raw(trip, attempt, answer, VecDeque::from([chunk])),
-            Some(None) => self.commit_raw(trip, attempt, answer, VecDeque::new()),
+            Some(Some(Ok(chunk))) => self.commit_raw(attempt, answer, VecDeque::from([chunk])),
+            Some(None) => self.commit_raw(attempt, answer, VecDeque::new()),
             Some(Some(Err(error))) => {
                 let (class, said) = self.unread(&Unread::Broken(error));
                 self.fail(attempt, class, None, said)
@@ -336,33 +352,22 @@ impl Stage<'_> {
         }
     }
 
-    fn commit_raw(
-        &self,
-        trip: &mut Trip<'_>,
-        mut attempt: Attempt,
-        answer: Answer,
-        queue: VecDeque<Bytes>,
-    ) -> Attempted {
-        let now = clock::now();
-        attempt.first_content(now);
-        self.serve(trip, answer.status, now);
-        let length = forward::content_length(answer.headers()).map(|length| length as u64);
-        self.relay(trip, attempt, answer, Source::Raw, queue, false, length)
+    fn commit_raw(&self, mut attempt: Attempt, answer: Answer, queue: VecDeque<Bytes>) -> Attempted {
+        let at = clock::now();
+        attempt.first_content(at);
+        let (status, length) = (answer.status.as_u16(), forward::content_length(answer.headers()));
+        let length = length.map(|length| length as u64);
+        let reply = self.relay(attempt, answer, Source::Raw, queue, false, length);
+        Attempted::Served(Box::new(Served { status, at, is_first_token: false, usage: None, reply }))
     }
 
     /// An event stream: nothing leaves before its first content.
-    async fn events(
-        &self,
-        trip: &mut Trip<'_>,
-        mut attempt: Attempt,
-        mut answer: Answer,
-        drop_usage_event: bool,
-    ) -> Attempted {
+    async fn events(&self, mut attempt: Attempt, mut answer: Answer, drop_usage_event: bool) -> Attempted {
         let policy = &self.plan.route().config.policy;
-        let operation = &trip.call.operation;
+        let operation = &self.errand.call.operation;
         let api = api(operation);
         let holdback = if api == super::sse::Api::Responses { policy.responses_holdback } else { policy.holdback };
-        let is_background = trip.wanted.is_background();
+        let is_background = self.errand.wanted.is_background();
         let options = Options { api, holdback, drop_usage_event, is_background };
         let mut events = Box::new(EventStream::new(options));
         let mut is_over = false;
@@ -371,14 +376,12 @@ impl Stage<'_> {
                 match step {
                     Step::Hold => {}
                     Step::Commit { blocks, is_first_token, is_end } => {
-                        let now = clock::now();
-                        attempt.first_content(now);
-                        if is_first_token {
-                            trip.record.first_content = Some(now.since(trip.record.started()));
-                        }
-                        self.serve(trip, answer.status, now);
-                        let queue = VecDeque::from(blocks);
-                        return self.relay(trip, attempt, answer, Source::Events(events), queue, is_end, None);
+                        let at = clock::now();
+                        attempt.first_content(at);
+                        let (status, queue) = (answer.status.as_u16(), VecDeque::from(blocks));
+                        let reply = self.relay(attempt, answer, Source::Events(events), queue, is_end, None);
+                        let served = Served { status, at, is_first_token, usage: None, reply };
+                        return Attempted::Served(Box::new(served));
                     }
                     Step::Fail(StreamFailure::InBand(fields)) => {
                         return self.in_band(attempt, answer.headers(), fields);
@@ -418,28 +421,16 @@ impl Stage<'_> {
         }
     }
 
-    /// The answer is going to be served: the trail says so.
-    fn serve(&self, trip: &mut Trip<'_>, status: StatusCode, now: Instant) {
-        trip.record.error = None;
-        trip.record.trail.push(Entry {
-            backend: self.candidate.backend.id().clone(),
-            result: AttemptResult::Served(status.as_u16()),
-            elapsed: now.since(self.clocks.begun),
-            kind: trip.kind,
-        });
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "all of it is what a relay goes on with, and there are two callers")]
+    /// The body that goes on with a committed answer.
     fn relay(
         &self,
-        trip: &Trip<'_>,
         attempt: Attempt,
         answer: Answer,
         source: Source,
         queue: VecDeque<Bytes>,
         is_end: bool,
         length: Option<u64>,
-    ) -> Attempted {
+    ) -> Reply {
         let policy = &self.plan.route().config.policy;
         let mut headers = HeaderMap::new();
         forward::to_client(&mut headers, answer.headers());
@@ -458,14 +449,14 @@ impl Stage<'_> {
             queue,
             is_end,
             length,
-            api: api(&trip.call.operation),
+            api: api(&self.errand.call.operation),
             attempt,
             backend: Arc::clone(self.candidate.backend.config()),
             expose_backend: policy.expose_backends,
             pace: Pace { idle: self.clocks.idle, total, keepalive },
             cut: Box::pin(Arc::clone(self.cut).notified_owned()),
         });
-        Attempted::Relay(status, headers, Box::new(relay))
+        Reply::Relay(status, headers, Box::new(relay))
     }
 }
 

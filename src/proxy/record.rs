@@ -185,8 +185,7 @@ impl Record {
         if self.attempts == 0 {
             handles.unattempted.inc();
         }
-        let attempts = self.trail.entries().len();
-        if outcome == RequestOutcome::Success && 1 < attempts {
+        if outcome == RequestOutcome::Success && self.trail.has_failures() {
             handles.recovered.inc();
         }
         if let Some(reason) = self.exhausted.filter(|_| outcome == RequestOutcome::Exhausted) {

@@ -205,7 +205,7 @@ impl Trip<'_> {
         let may = self.retries < plan.route().config.policy.same_backend_retries
             && !self.is_out_of_budget
             && may_help(last)
-            && (!self.wanted.creates_object || last.left_nothing_behind())
+            && (!self.errand.wanted.creates_object || last.left_nothing_behind())
             && self.budget.after(at) == Next::Failover;
         if !may {
             return None;

@@ -34,7 +34,12 @@ pub enum AttemptResult {
     Served(u16),
     /// It failed like this.
     Failed(ErrorType),
+    /// Another attempt answered first.
+    Cancelled,
 }
+
+/// The word for an attempt that was cancelled; the same as its `outcome` among the metrics.
+const CANCELLED: &str = "cancelled";
 
 impl Trail {
     /// Adds an attempt.
@@ -57,6 +62,11 @@ impl Trail {
         self.entries.iter().filter(|entry| entry.kind == AttemptKind::Retry).count()
     }
 
+    /// Whether an attempt failed.
+    pub fn has_failures(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.result, AttemptResult::Failed(_)))
+    }
+
     /// The value of `x-breakwater-attempts`: `openai-gpt4o=rate_limit_error;azure-gpt4o=200`; `-` before any attempt.
     /// Bytes of a name that a header or this form cannot carry are percent-encoded.
     pub fn header(&self) -> String {
@@ -76,6 +86,7 @@ impl Trail {
                     let _ = write!(text, "{status}");
                 }
                 AttemptResult::Failed(kind) => text.push_str(kind.name()),
+                AttemptResult::Cancelled => text.push_str(CANCELLED),
             }
         }
         text
@@ -90,6 +101,7 @@ impl Trail {
             let _ = match entry.result {
                 AttemptResult::Served(status) => write!(text, "{gap}{} {status} {ms} ms", entry.backend),
                 AttemptResult::Failed(kind) => write!(text, "{gap}{} {} {ms} ms", entry.backend, kind.name()),
+                AttemptResult::Cancelled => write!(text, "{gap}{} {CANCELLED} {ms} ms", entry.backend),
             };
         }
         text
@@ -117,5 +129,20 @@ mod tests {
             "openai-gpt4o rate_limit_error 12 ms; openai-gpt4o timeout_error 30000 ms; azure=é 200 7 ms"
         );
         assert_eq!((trail.attempted_fallbacks(), trail.attempted_retries()), (1, 1));
+    }
+
+    #[test]
+    fn a_cancelled_attempt_is_told_and_is_no_failure() {
+        let mut trail = Trail::default();
+        for (name, result, kind) in
+            [("a", AttemptResult::Cancelled, AttemptKind::First), ("b", AttemptResult::Served(200), AttemptKind::Hedge)]
+        {
+            trail.push(Entry { backend: BackendId::new(name), result, elapsed: Duration::from_millis(7), kind });
+        }
+        assert_eq!(
+            (trail.header().as_str(), trail.message().as_str()),
+            ("a=cancelled;b=200", "a cancelled 7 ms; b 200 7 ms")
+        );
+        assert_eq!((trail.attempted_fallbacks(), trail.has_failures()), (1, false));
     }
 }

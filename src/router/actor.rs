@@ -9,7 +9,7 @@ use super::View;
 use super::picker::Picker;
 use super::plan::{Chosen, Exhausted, Plan};
 use super::selection::{self, Bench, Scratch};
-use super::table::Table;
+use super::table::{Candidate, Table};
 use crate::backend::Outbox;
 use crate::clock;
 
@@ -49,6 +49,24 @@ impl RouterActor {
         self.table = Arc::clone(table);
         self.view.replace(Arc::clone(table));
     }
+
+    /// Has a selection made with everything this worker brings to one.
+    fn choose<T>(&mut self, plan: &mut Plan, select: impl FnOnce(&mut Plan, &mut Bench<'_>) -> T) -> T {
+        // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
+        let current = plan.is_of(&self.table);
+        let mut fresh;
+        let pickers = if current {
+            self.pickers[plan.route().index].as_mut_slice()
+        } else {
+            let strategy = plan.route().config.strategy;
+            let weights = |tier: &Vec<Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
+            fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
+            fresh.as_mut_slice()
+        };
+        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
+        let mut bench = Bench { pickers, outbox, random, scratch, now: clock::now() };
+        select(plan, &mut bench)
+    }
 }
 
 impl Actor for RouterActor {
@@ -86,22 +104,22 @@ impl Handler<Next> for RouterActor {
     type Result = actix::MessageResult<Next>;
 
     fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
-        // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
-        let current = plan.is_of(&self.table);
-        let mut fresh;
-        let pickers = if current {
-            self.pickers[plan.route().index].as_mut_slice()
-        } else {
-            let strategy = plan.route().config.strategy;
-            let weights =
-                |tier: &Vec<super::table::Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
-            fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
-            fresh.as_mut_slice()
-        };
-        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
-        let mut bench = Bench { pickers, outbox, random, scratch, now: clock::now() };
-        let chosen = selection::select(&mut plan, &mut bench);
+        let chosen = self.choose(&mut plan, selection::select);
         actix::MessageResult((plan, chosen))
+    }
+}
+
+/// Who is there for a second call beside the one at this place?
+#[derive(Message)]
+#[rtype(result = "Option<(Plan, Chosen)>")]
+pub(super) struct Beside(pub(super) Plan, pub(super) (usize, usize));
+
+impl Handler<Beside> for RouterActor {
+    type Result = Option<(Plan, Chosen)>;
+
+    fn handle(&mut self, Beside(mut plan, place): Beside, _: &mut Context<Self>) -> Self::Result {
+        let chosen = self.choose(&mut plan, |plan, bench| selection::hedge(plan, place, bench))?;
+        Some((plan, chosen))
     }
 }
 

@@ -4,6 +4,7 @@
 //! share of one pick, the richest wins and loses one. Members that are out keep their credit, so nobody is robbed by coming
 //! and going, and a change of weight needs no reset.
 
+use crate::backend::latency::UNKNOWN;
 use crate::config::Strategy;
 
 /// Fractional bits of a credit. 2^40 parts of a pick: rounding never adds up to a pick within a process's life.
@@ -22,7 +23,7 @@ const WHOLE: u64 = 10_000;
 pub const MAX_VIRTUAL_START: u32 = 4_096;
 
 /// Latency assumed for a backend that has not answered yet, in seconds.
-const UNKNOWN_LATENCY: f64 = 0.03;
+const UNKNOWN_LATENCY: f64 = UNKNOWN.as_secs_f64();
 
 /// What a strategy may look at in one member.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +34,7 @@ pub struct Entrant {
     pub weight: u64,
     /// Calls running there.
     pub in_flight: u32,
-    /// Peak EWMA of the time to first content in seconds, if any is known.
+    /// Peak EWMA of the time to first content in seconds, if any is known; only looked at by `lowest_latency`.
     pub latency: Option<f64>,
 }
 
@@ -188,19 +189,29 @@ fn by_weight(entrants: &[Entrant], random: &mut fastrand::Rng) -> usize {
 }
 
 /// Two different random candidates; the lower of latency × (in flight + 1) / weight. One without a known latency counts as
-/// fast, but only while nothing runs there.
+/// fast, but only while nothing runs there: then it is no candidate, unless all are like that.
 fn lowest_latency(entrants: &[Entrant], random: &mut fastrand::Rng) -> usize {
-    let cost = |entrant: &Entrant| match entrant.latency {
-        None if entrant.in_flight > 0 => f64::INFINITY,
-        latency => latency.unwrap_or(UNKNOWN_LATENCY) * f64::from(entrant.in_flight + 1) / entrant.weight as f64,
-    };
-    if entrants.len() == 1 {
-        return entrants[0].index;
+    let is_awaited = |entrant: &&Entrant| entrant.latency.is_none() && 0 < entrant.in_flight;
+    match entrants.iter().filter(|entrant| !is_awaited(entrant)).count() {
+        0 => lower_of_two(entrants.iter(), entrants.len(), random),
+        count => lower_of_two(entrants.iter().filter(|entrant| !is_awaited(entrant)), count, random),
     }
-    let first = random.usize(..entrants.len());
-    let second = (first + 1 + random.usize(..entrants.len() - 1)) % entrants.len();
-    let (low, high) = (first.min(second), first.max(second));
-    if cost(&entrants[high]) < cost(&entrants[low]) { entrants[high].index } else { entrants[low].index }
+}
+
+/// The better of two out of `count`; of equal ones the earlier.
+fn lower_of_two<'a>(
+    entrants: impl Iterator<Item = &'a Entrant> + Clone,
+    count: usize,
+    random: &mut fastrand::Rng,
+) -> usize {
+    let cost = |entrant: &Entrant| {
+        entrant.latency.unwrap_or(UNKNOWN_LATENCY) * (f64::from(entrant.in_flight) + 1.0) / entrant.weight as f64
+    };
+    let first = random.usize(..count);
+    let second = if count == 1 { first } else { (first + 1 + random.usize(..count - 1)) % count };
+    let two = entrants.enumerate().filter(|(place, _)| *place == first || *place == second);
+    let lower = two.map(|(_, entrant)| entrant).min_by(|a, b| cost(a).total_cmp(&cost(b)));
+    lower.map_or(0, |entrant| entrant.index)
 }
 
 #[cfg(test)]
@@ -290,6 +301,42 @@ mod tests {
                 let due = f64::from(pick) * share as f64 / 1e4;
                 assert!((kept - due).abs() <= 1.0, "{share}: {kept} of {pick}");
             }
+        }
+    }
+
+    #[test]
+    fn lowest_latency_sends_the_first_calls_to_different_backends() {
+        let picker = Picker::new(Strategy::LowestLatency, &[1, 1, 1, 1], 0);
+        let mut four = entrants(&[1, 1, 1, 1], &[true; 4]);
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..8 {
+            let chosen = picker.choose(&four, &mut random);
+            four[chosen].in_flight += 1;
+        }
+        let busy: Vec<u32> = four.iter().map(|entrant| entrant.in_flight).collect();
+        assert!(busy.iter().all(|calls| 1 <= *calls), "one each, before any has two: {busy:?}");
+        four.iter_mut().for_each(|entrant| entrant.in_flight = 1);
+        four[2].latency = Some(60.0);
+        assert!((0..20).all(|_| picker.choose(&four, &mut random) == 2), "nobody waits for two unknown ones");
+    }
+
+    #[test]
+    fn lowest_latency_weighs_calls_in_flight_and_weights() {
+        let picker = Picker::new(Strategy::LowestLatency, &[1, 1], 0);
+        let mut random = fastrand::Rng::with_seed(9);
+        // Seconds, calls, weight of both; who is chosen.
+        let table = [
+            ((1.0, 0, 1), (1.0, 0, 1), 0),
+            ((1.0, 1, 1), (1.5, 0, 1), 1),
+            ((1.0, 2, 4), (1.0, 0, 1), 0),
+            ((0.0, 0, 1), (0.0, 9, 1), 0),
+            ((0.4, u32::MAX, 1), (0.5, 0, 1), 1),
+        ];
+        for (low, high, expected) in table {
+            let entrant =
+                |index, (seconds, in_flight, weight)| Entrant { index, weight, in_flight, latency: Some(seconds) };
+            let two = [entrant(0, low), entrant(1, high)];
+            assert!((0..9).all(|_| picker.choose(&two, &mut random) == expected), "{two:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::{Candidate, RouteEntry, Table};
-use crate::backend::{Backend, Permit, Rejection};
+use crate::backend::{Backend, Kind, Permit, Rejection};
 use crate::clock::Instant;
 use crate::config::{BackendId, RouteName};
 use crate::error::ErrorType;
@@ -33,9 +33,15 @@ impl Need {
         }
         self.tokens.saturating_add(self.open_outputs.saturating_mul(backend.limiter().mean_output()))
     }
+
+    /// When a call counts as a success.
+    pub fn kind(&self) -> Kind {
+        if self.stream { Kind::Stream } else { Kind::Unary }
+    }
 }
 
 /// One request's way through its route. It keeps the table it began with, whatever is loaded meanwhile.
+#[derive(Clone)]
 pub struct Plan {
     table: Arc<Table>,
     route: Arc<RouteEntry>,

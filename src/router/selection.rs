@@ -1,8 +1,11 @@
 //! Which backend of a plan's route can serve now, and takes leave for it (spec/resilience.md 6.1).
 
+mod hedge;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use self::hedge::hedge;
 use super::picker::{Entrant, Picker};
 use super::plan::{Chosen, Exhausted, Plan, Turn};
 use super::table::Candidate;
@@ -10,6 +13,7 @@ use crate::backend::circuit_breaker::StateName;
 use crate::backend::outcome::Block;
 use crate::backend::{Admission, Call, Kind, Outbox, Permit, Reason, Rejection, Standing};
 use crate::clock::Instant;
+use crate::config::Strategy;
 use crate::telemetry::labels::{Label as _, PassedOver};
 
 /// A probe's right outlives its attempt's deadline by this.
@@ -247,10 +251,11 @@ fn choose(plan: &Plan, bench: &mut Bench<'_>) -> Option<Place> {
                 continue;
             }
         }
-        entrants.extend(in_tier.map(|seat| entrant(plan, seat)));
+        let picker = &bench.pickers[tier];
+        entrants.extend(in_tier.map(|seat| entrant(plan, seat, picker, bench.now)));
         return match entrants.as_slice() {
             [only] => Some((tier, only.index)),
-            several => Some((tier, bench.pickers[tier].choose(several, bench.random))),
+            several => Some((tier, picker.choose(several, bench.random))),
         };
     }
 }
@@ -270,10 +275,18 @@ fn can_still_fail_over(plan: &Plan, now: Instant) -> bool {
     2 <= attempts_left && policy.min_attempt.saturating_mul(2) <= plan.need.deadline.since(now)
 }
 
-fn entrant(plan: &Plan, seat: &Seat) -> Entrant {
-    let weight = candidate(plan, seat.place).weight;
-    let weight = (weight * u64::from(seat.standing.slow_start) / WHOLE).max(1);
-    Entrant { index: seat.place.1, weight, in_flight: seat.standing.in_flight, latency: None }
+fn entrant(plan: &Plan, seat: &Seat, picker: &Picker, now: Instant) -> Entrant {
+    let candidate = candidate(plan, seat.place);
+    let weight = (candidate.weight * u64::from(seat.standing.slow_start) / WHOLE).max(1);
+    let latency = match picker.strategy() {
+        Strategy::LowestLatency => candidate.backend.status().latency().estimate(plan.need.kind(), now),
+        Strategy::WeightedRoundRobin
+        | Strategy::RoundRobin
+        | Strategy::Random
+        | Strategy::RandomWeighted
+        | Strategy::LeastBusy => None,
+    };
+    Entrant { index: seat.place.1, weight, in_flight: seat.standing.in_flight, latency }
 }
 
 fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejection> {
@@ -284,9 +297,10 @@ fn take(plan: &Plan, place: Place, bench: &Bench<'_>) -> Result<Permit, Rejectio
 fn call(plan: &Plan, place: Place, now: Instant) -> Call {
     let candidate = candidate(plan, place);
     let need = &plan.need;
-    let (kind, tail) = match need.stream {
-        true => (Kind::Stream, Duration::ZERO),
-        false => (Kind::Unary, candidate.timeouts.idle),
+    let kind = need.kind();
+    let tail = match kind {
+        Kind::Stream => Duration::ZERO,
+        Kind::Unary => candidate.timeouts.idle,
     };
     let limit = candidate.head_limit(need).saturating_add(tail);
     let lease = now.plus(limit).min(need.deadline).plus(LEASE_GRACE);

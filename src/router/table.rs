@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 
+use super::hedge_budget::HedgeBudget;
 use super::picker::{MAX_VIRTUAL_START, Picker};
 use super::plan::Need;
 use super::retry_budget::RetryBudget;
@@ -36,16 +37,20 @@ pub struct Candidate {
 impl Candidate {
     /// How long an attempt may wait for its first byte or, on a stream, its first content.
     pub fn head_limit(&self, need: &Need) -> Duration {
-        let reasoning = match self.backend.config().reasoning {
-            Reasoning::ByRequest => need.reasoning,
-            Reasoning::Always => true,
-            Reasoning::Never => false,
-        };
-        match (need.stream, reasoning) {
+        match (need.stream, self.is_reasoning(need)) {
             (true, false) => self.timeouts.first_token,
             (true, true) => self.timeouts.first_token_reasoning,
             (false, false) => self.timeouts.first_byte,
             (false, true) => self.timeouts.first_byte_reasoning,
+        }
+    }
+
+    /// Whether a call is a reasoning call there.
+    pub fn is_reasoning(&self, need: &Need) -> bool {
+        match self.backend.config().reasoning {
+            Reasoning::ByRequest => need.reasoning,
+            Reasoning::Always => true,
+            Reasoning::Never => false,
         }
     }
 }
@@ -60,6 +65,8 @@ pub struct RouteEntry {
     pub handles: Arc<RouteHandles>,
     /// What its requests may add to the load by extra attempts; outlives a reload.
     pub retry_budget: Arc<RetryBudget>,
+    /// How many of its requests may be hedged; outlives a reload.
+    pub hedge_budget: Arc<HedgeBudget>,
     /// Its name as an answer header.
     pub shown: HeaderValue,
     /// Position in the table, for the pickers of a worker.
@@ -113,11 +120,13 @@ impl Table {
             });
             let ids = route.tiers.iter().flat_map(|tier| &tier.members).map(|member| member.backend.as_str());
             metrics.failovers(route.name.as_str(), &ids.collect::<Vec<_>>());
+            let (retry_budget, hedge_budget) = earlier.and_then(|table| table.budgets(&route.name)).unwrap_or_default();
             let entry = RouteEntry {
                 config: Arc::clone(route),
                 tiers: tiers.collect(),
                 handles: metrics.route(route.name.as_str()),
-                retry_budget: earlier.and_then(|table| table.retry_budget(&route.name)).unwrap_or_default(),
+                retry_budget,
+                hedge_budget,
                 shown: provider::shown(route.name.as_str()),
                 index,
             };
@@ -134,10 +143,11 @@ impl Table {
         self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| matches(route.config.name.as_str(), name)))
     }
 
-    /// The budget of the route of exactly this name.
-    fn retry_budget(&self, name: &RouteName) -> Option<Arc<RetryBudget>> {
+    /// The budgets of the route of exactly this name.
+    fn budgets(&self, name: &RouteName) -> Option<(Arc<RetryBudget>, Arc<HedgeBudget>)> {
         let wildcard = || self.wildcards.iter().find(|route| route.config.name == *name);
-        self.routes.get(name).or_else(wildcard).map(|route| Arc::clone(&route.retry_budget))
+        let route = self.routes.get(name).or_else(wildcard)?;
+        Some((Arc::clone(&route.retry_budget), Arc::clone(&route.hedge_budget)))
     }
 
     /// Every exact route.

@@ -42,8 +42,12 @@ pub(crate) fn pool(backends: &[(&str, &str)], strategy: &str, resilience: &str) 
     let models: String = backends.iter().map(entry).collect();
     let members: Vec<_> = backends.iter().map(|(name, _)| format!("{{name: {name}}}")).collect();
     let route = format!("  - {{model_name: r, routing_strategy: {strategy}, models: [{}]}}\n", members.join(", "));
-    let text = format!("model_list:\n{models}router:\n{route}resilience: {{{resilience}}}\n");
-    let config = config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config);
+    from_text(&format!("model_list:\n{models}router:\n{route}resilience: {{{resilience}}}\n"))
+}
+
+/// A worker's router over what this file says.
+fn from_text(text: &str) -> Router {
+    let config = config::load_text("test.yaml", text, &SystemSource).map(|loaded| loaded.config);
     let config = config.unwrap_or_else(|report| panic!("{:?}", report.problems));
     let ready = config.backends.iter().map(|(id, backend)| {
         let target = Arc::new(Target::new(backend).unwrap());
@@ -152,4 +156,106 @@ async fn leaving_a_bad_backend_for_a_good_one_is_always_allowed() {
     }
     let route = Arc::clone(router.plan("r", need()).unwrap().asked());
     assert!(!route.retry_budget.try_extra(&route.config.policy, clock::now()), "what was exempt has been counted");
+}
+
+/// A hedging route over `a` and `b` on one host and `c` and `d` on others, in tiers of this order.
+fn hedging(max_extra: &str, min_retries: u32) -> Router {
+    let entry = |name: &str, host: &str| {
+        format!(
+            "  - {{model_name: {name}, litellm_params: {{model: m-{name}, api_key: k, api_base: 'http://{host}.test/v1'}}}}\n"
+        )
+    };
+    let models = [entry("a", "one"), entry("b", "one"), entry("c", "two"), entry("d", "three")].concat();
+    let members = "[{name: a}, {name: b}, {name: c}, {name: d}]";
+    from_text(&format!(
+        "model_list:\n{models}router:\n  - {{model_name: r, routing_strategy: fallback, models: {members}}}\n\
+         resilience: {{hedge: {{enabled: true, max_extra: {max_extra}}}, retry_budget: {{min_retries: {min_retries}, budget_ratio: 0.01}}}}\n"
+    ))
+}
+
+/// A request whose first call is slow: whom the second goes to.
+async fn second(router: &Router) -> Option<String> {
+    let plan = router.plan("r", need()).unwrap();
+    plan.route().hedge_budget.count_request(clock::now());
+    let (plan, first) = router.next(plan).await.unwrap();
+    let first = first.map_err(|_| "the first").unwrap();
+    let (plan, chosen) = router.hedge(plan, first.place).await?;
+    let id = chosen.permit.backend().id();
+    assert!(plan.has_tried(id) && plan.attempts() == 2 && !chosen.permit.is_probe());
+    Some(id.to_string())
+}
+
+fn backend(router: &Router, name: &str) -> Arc<Backend> {
+    let table = router.table();
+    table.backends().find(|known| known.id().as_str() == name).cloned().unwrap()
+}
+
+#[actix::test]
+async fn a_second_call_goes_to_a_good_backend_of_another_host() {
+    tokio::time::pause();
+    let router = hedging("1.0", 100);
+    assert_eq!(second(&router).await.as_deref(), Some("c"), "b is nearer, but of the same host");
+    let command = |name: &str, hand| backend(&router, name).command(crate::backend::machine::Command::Override(hand));
+    use crate::backend::status::Override::{Auto, ForceOpen};
+    command("c", ForceOpen);
+    pass(Duration::ZERO).await;
+    assert_eq!(second(&router).await.as_deref(), Some("d"));
+    command("d", ForceOpen);
+    pass(Duration::ZERO).await;
+    assert_eq!(second(&router).await.as_deref(), Some("b"), "the same host is better than none");
+    command("b", ForceOpen);
+    pass(Duration::ZERO).await;
+    assert_eq!(second(&router).await, None);
+    command("b", Auto);
+    pass(Duration::ZERO).await;
+    backend(&router, "b").status().set_draining(true);
+    assert_eq!(second(&router).await, None, "a draining one takes no new calls");
+}
+
+#[actix::test]
+async fn a_second_call_is_no_probe_and_spares_who_is_failing() {
+    tokio::time::pause();
+    let router = pool(&[("a", ""), ("b", "")], "fallback", "hedge: {enabled: true, max_extra: 1.0}");
+    let fail = |times: usize| {
+        let (b, outbox) = (backend(&router, "b"), Outbox::new());
+        for _ in 0..times {
+            let now = clock::now();
+            let call = crate::backend::Call {
+                tokens: 1,
+                kind: crate::backend::Kind::Unary,
+                limit: Duration::from_secs(1),
+                lease: now.plus(Duration::from_secs(2)),
+            };
+            b.try_take(call, now, &outbox).unwrap().settle(Outcome::failure(Class::ServerError), now);
+        }
+    };
+    assert_eq!(second(&router).await.as_deref(), Some("b"));
+    fail(1);
+    pass(Duration::ZERO).await;
+    assert_eq!(second(&router).await, None, "its last call failed");
+    fail(4);
+    pass(Duration::ZERO).await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(
+        backend(&router, "b").status().state(clock::now()),
+        crate::backend::circuit_breaker::StateName::HalfOpen
+    );
+    assert_eq!(second(&router).await, None, "a hedge is no trial");
+}
+
+#[actix::test]
+async fn second_calls_stay_within_both_budgets() {
+    tokio::time::pause();
+    for (max_extra, min_retries, expected) in [("0.05", 1_000, 50), ("1.0", 7, 17), ("0.001", 1_000, 1)] {
+        let router = hedging(max_extra, min_retries);
+        let mut made = 0;
+        for _ in 0..1_000 {
+            router.plan("r", need()).unwrap().asked().retry_budget.count_request(clock::now());
+            made += usize::from(second(&router).await.is_some());
+        }
+        assert_eq!(
+            made, expected,
+            "{max_extra} of 1000 requests, {min_retries} and one in a hundred of the retry budget"
+        );
+    }
 }

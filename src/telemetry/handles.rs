@@ -8,8 +8,8 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
     Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
-    FallbackAfter, FallbackResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome, ResendReason,
-    StreamEnd, TokenType,
+    FallbackAfter, FallbackResult, HedgeResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome,
+    ResendReason, StreamEnd, TokenType,
 };
 use super::metrics::{Child, Family};
 use super::names;
@@ -34,6 +34,7 @@ pub struct RouteHandles {
     overheads: Set<Histogram>,
     started: Set<IntCounter>,
     exhausted: Set<IntCounter>,
+    hedges: Set<IntCounter>,
     responses: Vec<OnceLock<IntCounter>>,
     responses_family: Family<IntCounter>,
     failovers: Family<IntCounter>,
@@ -81,6 +82,11 @@ impl RouteHandles {
     /// Requests for which nothing more could be tried.
     pub fn exhausted(&self, reason: ExhaustedReason) -> &IntCounter {
         self.exhausted.at(reason)
+    }
+
+    /// Second calls beside a slow one that ended so.
+    pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
+        self.hedges.at(result)
     }
 
     /// Answers by operation and status, made on first use.
@@ -195,6 +201,7 @@ pub struct Metrics {
     tokens: Family<IntCounter>,
     rejections: Family<IntCounter>,
     fallbacks: Family<IntCounter>,
+    hedges: Family<IntCounter>,
     /// Backend.
     pub late_results: Family<IntCounter>,
     /// Backend; set at scrape.
@@ -287,6 +294,7 @@ impl Metrics {
             tokens: family(r, names::TOKENS, &["route", "backend", "type"], &[]),
             rejections: family(r, names::REJECTIONS, &["backend", "reason"], &[]),
             fallbacks: family(r, names::FALLBACKS, &["from", "to", "after", "result"], &[]),
+            hedges: family(r, names::HEDGES, &["route", "result"], &[]),
             late_results: family(r, names::LATE_RESULTS, &["backend"], &[]),
             circuit_state: family(r, names::CIRCUIT_STATE, &["backend"], &[]),
             selectable: family(r, names::BACKEND_SELECTABLE, &["backend"], &[]),
@@ -338,6 +346,7 @@ impl Metrics {
             overheads: Set::new::<Asked>(|stream| self.overheads.child(&[stream])),
             started: Set::new::<AttemptKind>(|kind| self.started.child(&[route, kind])),
             exhausted: Set::new::<ExhaustedReason>(|reason| self.exhausted.child(&[route, reason])),
+            hedges: Set::new::<HedgeResult>(|result| self.hedges.child(&[route, result])),
             responses: (0..Endpoint::ALL.len() * Code::ALL.len()).map(|_| OnceLock::new()).collect(),
             responses_family: self.responses.clone(),
             failovers: self.failovers.clone(),

@@ -569,6 +569,33 @@ impl Label for FallbackResult {
     }
 }
 
+/// What came of a second call beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HedgeResult {
+    /// Its answer was served.
+    Won,
+    /// It was cancelled: the other answered first, or the client left.
+    Lost,
+    /// It failed.
+    Failed,
+}
+
+impl Label for HedgeResult {
+    const ALL: &'static [Self] = &[Self::Won, Self::Lost, Self::Failed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// What came of a half-open trial call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeResult {
@@ -949,6 +976,7 @@ mod tests {
         check::<ResendReason>();
         check::<FallbackAfter>();
         check::<FallbackResult>();
+        check::<HedgeResult>();
         check::<ProbeResult>();
         check::<CheckResult>();
         check::<TokenType>();

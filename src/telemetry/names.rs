@@ -61,6 +61,8 @@ pub const RESENDS: Name = ("breakwater_attempt_resends_total", "Free second send
 pub const FAILOVERS: Name = ("breakwater_failovers_total", "Next backend of the same route after a failure.");
 /// Fallbacks.
 pub const FALLBACKS: Name = ("breakwater_fallbacks_total", "Another route taken.");
+/// Hedges.
+pub const HEDGES: Name = ("breakwater_hedges_total", "Second calls beside a slow one, each possibly billed twice.");
 /// Passed over.
 pub const REJECTIONS: Name = ("breakwater_rejections_total", "Permits not given: why a backend was passed over.");
 /// Late results.

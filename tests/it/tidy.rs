@@ -36,9 +36,10 @@ const IMPORTS: [(&str, &str, &str); 1] =
     [("router", "provider", "a candidate of the table carries the target that its backend is spoken to by")];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 29] = [
+const PURE: [&str; 33] = [
     "backend/endpoint.rs",
     "backend/health.rs",
+    "backend/latency.rs",
     "backend/ledger.rs",
     "backend/machine.rs",
     "backend/machine/checks.rs",
@@ -46,6 +47,7 @@ const PURE: [&str; 29] = [
     "backend/quota.rs",
     "backend/scope.rs",
     "backend/status.rs",
+    "backend/times.rs",
     "error.rs",
     "health/listing.rs",
     "health/schedule.rs",
@@ -63,9 +65,11 @@ const PURE: [&str; 29] = [
     "proxy/request.rs",
     "proxy/rewrite.rs",
     "proxy/trail.rs",
+    "router/hedge_budget.rs",
     "router/picker.rs",
     "router/plan.rs",
     "router/retry_budget.rs",
+    "router/window.rs",
 ];
 
 /// Folders whose files are all pure.

@@ -1,15 +1,16 @@
 //! How long calls take until they succeed: what tells a call that is merely under way from one that is overdue.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Times kept of each kind (spec/resilience.md 3.3).
-const SAMPLES: usize = 64;
+use crate::backend::times::Times;
 
 /// Fewer times say nothing yet.
 const LEAST_SAMPLES: usize = 10;
 
-/// A call is expected within so many times the 90th percentile.
+/// Most calls keep within this percentile.
+const MOST: usize = 90;
+
+/// A call is expected within so many times that.
 const PATIENCE: u32 = 2;
 
 /// What counts as success of a call, and so how long it takes.
@@ -24,8 +25,8 @@ pub enum Kind {
 /// The latest times to success, by kind.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
-    stream: VecDeque<Duration>,
-    unary: VecDeque<Duration>,
+    stream: Times,
+    unary: Times,
 }
 
 /// By when a call should have succeeded; none while too little is known.
@@ -48,14 +49,10 @@ impl Expected {
 impl Pace {
     /// Takes in the time of a success.
     pub(super) fn note(&mut self, kind: Kind, after: Duration) {
-        let times = match kind {
-            Kind::Stream => &mut self.stream,
-            Kind::Unary => &mut self.unary,
-        };
-        if times.len() == SAMPLES {
-            times.pop_front();
+        match kind {
+            Kind::Stream => self.stream.push(after),
+            Kind::Unary => self.unary.push(after),
         }
-        times.push_back(after);
     }
 
     /// Twice the 90th percentile by nearest rank, of both kinds.
@@ -64,18 +61,9 @@ impl Pace {
     }
 }
 
-fn expected(times: &VecDeque<Duration>) -> Option<Duration> {
-    if times.len() < LEAST_SAMPLES {
-        return None;
-    }
-    let mut sorted = [Duration::ZERO; SAMPLES];
-    let sorted = sorted.get_mut(..times.len())?;
-    for (place, time) in sorted.iter_mut().zip(times) {
-        *place = *time;
-    }
-    sorted.sort_unstable();
-    let rank = (times.len() * 9).div_ceil(10);
-    sorted.get(rank - 1).map(|time| time.saturating_mul(PATIENCE))
+fn expected(times: &Times) -> Option<Duration> {
+    let most = if times.len() < LEAST_SAMPLES { None } else { times.percentile(MOST) };
+    most.map(|most| most.saturating_mul(PATIENCE))
 }
 
 #[cfg(test)]

@@ -107,6 +107,13 @@ impl Facts<'_> {
             span(policy.total),
             if self.stream { format!(", {} for a running stream", span(policy.stream_total)) } else { String::new() },
         );
+        if let Some(hedge) = &policy.hedge {
+            let (least, share) = (span(hedge.min_delay), f64::from(hedge.max_extra) / 100.0);
+            let _ = writeln!(
+                text,
+                "  hedges a call slower than {least} and than 95 % of its backend's, at most {share} % of requests"
+            );
+        }
         for (priority, backends) in self.tiers() {
             for shown in backends {
                 self.human_backend(priority, &shown, &mut text);
@@ -200,6 +207,9 @@ impl Facts<'_> {
             "matched": self.matched(),
             "strategy": route.strategy.name(),
             "failover_on": route.failover_on.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
+            "hedge": route.policy.hedge.as_ref().map(|hedge| {
+                json!({"min_delay_ms": millis(hedge.min_delay), "max_extra": f64::from(hedge.max_extra) / 1e4})
+            }),
             "max_attempts": route.policy.max_attempts,
             "max_total_attempts": route.policy.max_total_attempts.max(route.policy.max_attempts),
             "total_ms": millis(route.policy.total),

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::reloads::Reloads;
 use crate::backend::circuit_breaker::StateName;
+use crate::backend::latency::Tail;
 use crate::backend::ledger::Known;
 use crate::backend::outcome::Block;
 use crate::backend::scope::Reach;
 use crate::backend::status::Override;
-use crate::backend::{Admission, Backend, Reason, Rejection};
+use crate::backend::{Admission, Backend, Kind, Reason, Rejection};
 use crate::clock::{self, Instant};
 use crate::config::{Origin, WatchMode};
 use crate::router::{Candidate, RouteEntry, Table};
@@ -44,11 +45,6 @@ impl Moment {
 
     /// An earlier point as a date.
     fn past_date(self, at: Instant) -> String {
-        time(self.unix.saturating_sub(self.now.since(at)))
-    }
-
-    /// An earlier point as a date.
-    fn past(self, at: Instant) -> String {
         time(self.unix.saturating_sub(self.now.since(at)))
     }
 
@@ -246,7 +242,7 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
             "last_at": (health.checked_at != Instant::ZERO).then(|| moment.past_date(health.checked_at)),
             "failures": health.failures,
         },
-        "latency": null,
+        "latency": latency(backend, moment),
         "totals": {
             "attempts": total.map(|total| total.attempts),
             "success": total.map(|total| total.success),
@@ -261,9 +257,28 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
 fn last_errors(backend: &Backend, moment: &Moment) -> Vec<Value> {
     let errors = backend.status().figures().errors();
     let shown = errors.iter().map(|failed| {
-        json!({"at": moment.past(failed.at), "type": failed.kind, "detail": failed.detail, "count": failed.count})
+        json!({"at": moment.past_date(failed.at), "type": failed.kind, "detail": failed.detail, "count": failed.count})
     });
     shown.collect()
+}
+
+/// Times to the first content of streams, and to the end of whole answers.
+fn latency(backend: &Backend, moment: &Moment) -> Value {
+    let cell = backend.status().latency();
+    let millis = |time: Duration| time.as_micros() as f64 / 1e3;
+    let estimate = |kind| cell.estimate(kind, moment.now).map(|seconds| (seconds * 1e3).round());
+    let (stream, whole) = (cell.tail(Kind::Stream), cell.tail(Kind::Unary));
+    let known = |tail: Tail, time: Duration| (0 < tail.samples).then(|| millis(time));
+    json!({
+        "ttft_p50_ms": known(stream, stream.p50),
+        "ttft_p95_ms": known(stream, stream.p95),
+        "samples": stream.samples,
+        "ttft_ewma_ms": estimate(Kind::Stream),
+        "whole_p50_ms": known(whole, whole.p50),
+        "whole_p95_ms": known(whole, whole.p95),
+        "whole_samples": whole.samples,
+        "whole_ewma_ms": estimate(Kind::Unary),
+    })
 }
 
 fn circuit(backend: &Backend, moment: &Moment) -> Value {
@@ -275,7 +290,7 @@ fn circuit(backend: &Backend, moment: &Moment) -> Value {
     json!({
         "state": status.state(moment.now).name(),
         "override": (circuit.hand != Override::Auto).then(|| circuit.hand.name()),
-        "since": status.figures().last_change().map(|(at, _)| moment.past(at)),
+        "since": status.figures().last_change().map(|(at, _)| moment.past_date(at)),
         "until": is_timed.then(|| moment.date(status.open_until())),
         "level": books.level,
         "generation": circuit.generation,
@@ -311,7 +326,7 @@ fn provider_quota(backend: &Backend, moment: &Moment) -> Option<Value> {
             "reset_at": known.reset_at.filter(|at| moment.now < *at).map(|at| moment.date(at)),
         })
     };
-    Some(json!({"seen_at": moment.past(seen_at), "requests": requests.map(shown), "tokens": tokens.map(shown)}))
+    Some(json!({"seen_at": moment.past_date(seen_at), "requests": requests.map(shown), "tokens": tokens.map(shown)}))
 }
 
 fn blocks(backend: &Backend, moment: &Moment) -> Vec<Value> {

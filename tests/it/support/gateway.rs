@@ -120,6 +120,21 @@ impl Gateway {
         Client::connect(self.admin_address()).unwrap().ask(ask)
     }
 
+    /// What it knows of how long a backend's calls take.
+    pub(crate) fn latency(&self, backend: &str) -> Value {
+        let status = self.operate(&Ask::get("/admin/status")).json();
+        let backends = status["backends"].as_array().expect("a list");
+        let known = backends.iter().find(|known| known["name"] == backend);
+        known.unwrap_or_else(|| panic!("{backend} in {status}"))["latency"].clone()
+    }
+
+    /// Waits until it knows the latency of so many calls to a backend, by the field that counts them.
+    pub(crate) fn wait_samples(&self, backend: &str, field: &str, count: u64) -> Value {
+        wait_for("the latency figures", || {
+            Some(self.latency(backend)).filter(|known| known[field].as_u64().is_some_and(|samples| count <= samples))
+        })
+    }
+
     /// A connection to it.
     pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address).unwrap()
