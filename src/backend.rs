@@ -12,6 +12,7 @@ pub mod outcome;
 mod permit;
 pub mod quota;
 pub mod status;
+mod sync;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

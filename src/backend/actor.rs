@@ -24,13 +24,13 @@ pub(super) struct BackendActor {
 }
 
 impl BackendActor {
-    /// The one place that reads the clock, publishes the cell, reports a change and arms the timer (at `until`: for the
+    /// The one place that reads the clock, has the cell published, reports a change and arms the timer (at `until`: for the
     /// gauges only).
     fn step(&mut self, ctx: &mut Context<Self>, change: impl FnOnce(&mut Machine, Instant)) {
         let now = clock::now();
         self.machine.advance(self.status.circuit(), now);
         change(&mut self.machine, now);
-        self.publish(now);
+        self.machine.publish(&self.status, now);
         self.report();
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
@@ -41,19 +41,6 @@ impl BackendActor {
 
     fn wake(&mut self, ctx: &mut Context<Self>) {
         self.step(ctx, |_, _| {});
-    }
-
-    /// Writes what lies beside the word, then the word; a claim in between is taken over first.
-    fn publish(&mut self, now: Instant) {
-        let mut seen = self.status.circuit();
-        loop {
-            self.machine.take_over(seen, now);
-            self.status.publish_beside(&self.machine.beside(now));
-            match self.status.publish_word(seen, self.machine.word(seen)) {
-                Ok(()) => return self.machine.published(),
-                Err(claimed) => seen = claimed,
-            }
-        }
     }
 
     fn report(&mut self) {

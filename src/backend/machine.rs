@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::circuit_breaker::{Cause, Change, CircuitBreaker, Hand, Kind, Record, Recorded, Start, State, StateName};
 use super::outcome::{Class, Effect};
 use super::quota::{Blocked, Quota};
-use super::status::{Beside, Circuit, Override};
+use super::status::{BackendStatus, Beside, Circuit, Override};
 use crate::clock::Instant;
 use crate::config::BackendPolicy;
 
@@ -289,8 +289,23 @@ impl Machine {
         std::mem::take(&mut self.edges)
     }
 
+    /// Publishes what it has come to: what lies beside the word, then the word. A claim in between is taken over first.
+    pub(super) fn publish(&mut self, status: &BackendStatus, now: Instant) {
+        let mut seen = status.circuit();
+        loop {
+            self.take_over(seen, now);
+            let beside = self.beside(now);
+            status.publish_beside(&beside);
+            match status.publish_word(seen, self.word(seen), &beside) {
+                Ok(()) => break,
+                Err(claimed) => seen = claimed,
+            }
+        }
+        self.returned = 0;
+    }
+
     /// What lies beside the word.
-    pub(super) fn beside(&self, now: Instant) -> Beside {
+    fn beside(&self, now: Instant) -> Beside {
         let open_until = match (self.breaker.hand(), self.breaker.state()) {
             (Hand::ForceOpenUntil(until), _) => until,
             (Hand::ForceOpen | Hand::ForceClosed { .. } | Hand::Disabled, _) => Instant::ZERO,
@@ -307,7 +322,7 @@ impl Machine {
     }
 
     /// The word that follows `seen`: places given back are taken off what workers have claimed meanwhile.
-    pub(super) fn word(&self, seen: Circuit) -> Circuit {
+    fn word(&self, seen: Circuit) -> Circuit {
         let generation = self.breaker.generation();
         let (state, hand) = (self.breaker.name(), self.hand());
         let (probes, ok) = match self.breaker.state() {
@@ -318,11 +333,6 @@ impl Machine {
             State::Closed(_) | State::Open { .. } => (0, 0),
         };
         Circuit { generation, state, hand, probes, ok }
-    }
-
-    /// The last word was published.
-    pub(super) fn published(&mut self) {
-        self.returned = 0;
     }
 }
 

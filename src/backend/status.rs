@@ -4,11 +4,11 @@
 //! is never seen in halves. The actor is its only writer, with one exception: the claim of a probe by a worker, one
 //! compare-and-swap. Deadlines lie beside the word and are written before it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::circuit_breaker::StateName;
 use super::outcome::Block;
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::clock::Instant;
 
 /// Whole of a ratio kept in 1/10 000.
@@ -346,11 +346,16 @@ impl BackendStatus {
     }
 
     fn admission(&self, now: Instant) -> Admission {
+        self.admission_beside(self.saturated(), now)
+    }
+
+    /// The admission, given whether the cap of calls in flight is reached.
+    fn admission_beside(&self, saturated: Option<Rejection>, now: Instant) -> Admission {
         if self.is_draining() {
             return Admission::Denied(Rejection::endless(Reason::Draining));
         }
         let circuit = self.admission_by_circuit(now);
-        let gates = [self.blocked(now), self.saturated()];
+        let gates = [self.blocked(now), saturated];
         let denied = gates.into_iter().flatten().chain(match circuit {
             Admission::Denied(rejection) => Some(rejection),
             Admission::Free | Admission::Probe(_) => None,
@@ -385,11 +390,12 @@ impl BackendStatus {
         }
     }
 
-    /// Staged probes: one at a time at first, then as many as have succeeded and one, at most N in all.
+    /// Staged probes: one at a time at first, then as many as have succeeded and one, at most N in all. Where a reload has
+    /// lowered N to what has succeeded already, one more goes: its success closes.
     fn has_probe(&self, circuit: Circuit) -> bool {
-        let calls = self.limits.half_open_calls.load(Ordering::Relaxed);
         let (probes, ok) = (u32::from(circuit.probes), u32::from(circuit.ok));
-        probes < calls.min(ok + 1) && ok + probes < calls
+        let calls = self.limits.half_open_calls.load(Ordering::Relaxed);
+        probes < calls.min(ok + 1) && ok + probes < calls.max(ok + 1)
     }
 
     fn blocked(&self, now: Instant) -> Option<Rejection> {
@@ -433,16 +439,18 @@ impl BackendStatus {
 
     fn take_by_circuit(&self, now: Instant) -> Result<Slot, Rejection> {
         loop {
-            match self.admission(now) {
-                // The place just taken may be the last: only this gate is ours already.
-                Admission::Denied(Rejection { reason: Reason::Saturated, .. }) => {}
-                Admission::Denied(rejection) => return Err(rejection),
-                Admission::Free | Admission::Probe(_) => {}
+            // The place in flight is taken already, and may be the last: that gate is passed.
+            if let Admission::Denied(rejection) = self.admission_beside(None, now) {
+                return Err(rejection);
             }
             let seen = self.circuit.load(Ordering::Acquire);
             let circuit = Circuit::unpack(seen);
-            if circuit.hand != Override::Auto || circuit.state == StateName::Closed {
-                return Ok(Slot { generation: circuit.generation, probe: false });
+            let free = Ok(Slot { generation: circuit.generation, probe: false });
+            match circuit.hand {
+                Override::Auto => {}
+                Override::ForceClosed | Override::Disabled => return free,
+                // Laid since: its rejection is read above.
+                Override::ForceOpen => continue,
             }
             let next = match circuit.state {
                 StateName::Open if self.open_until() <= now => Circuit {
@@ -454,7 +462,9 @@ impl BackendStatus {
                 },
                 StateName::HalfOpen if self.has_probe(circuit) => Circuit { probes: circuit.probes + 1, ..circuit },
                 StateName::HalfOpen => return Err(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)),
-                StateName::Open | StateName::Closed => continue,
+                StateName::Closed => return free,
+                // Opened since, as above.
+                StateName::Open => continue,
             };
             if self.circuit.compare_exchange(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return Ok(Slot { generation: next.generation, probe: true });
@@ -467,23 +477,37 @@ impl BackendStatus {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Writes what lies beside the word; before the word.
+    /// Writes what lies beside the word; before the word. The open time is only raised here: read with the earlier word, a
+    /// shorter one would let a probe go too soon.
     pub(super) fn publish_beside(&self, beside: &Beside) {
-        self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
-        for (cell, until) in self.blocks.iter().zip(beside.blocks) {
-            cell.store(until.as_nanos(), Ordering::Release);
+        if self.open_until() < beside.open_until {
+            self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
         }
-        self.slow_start_from.store(beside.slow_start_from.as_nanos(), Ordering::Release);
-        self.failing.store(beside.failing, Ordering::Relaxed);
-        self.unhealthy.store(!beside.healthy, Ordering::Relaxed);
+        for (cell, until) in self.blocks.iter().zip(beside.blocks) {
+            renew(cell, until);
+        }
+        renew(&self.slow_start_from, beside.slow_start_from);
+        for (cell, flag) in [(&self.failing, beside.failing), (&self.unhealthy, !beside.healthy)] {
+            if cell.load(Ordering::Relaxed) != flag {
+                cell.store(flag, Ordering::Relaxed);
+            }
+        }
     }
 
-    /// Swaps the word. On failure, because a claim came between: what stands there now.
-    pub(super) fn publish_word(&self, seen: Circuit, next: Circuit) -> Result<(), Circuit> {
+    /// Swaps the word, and then lowers the open time to what goes with it. On failure, because a claim came between: what
+    /// stands there now.
+    pub(super) fn publish_word(&self, seen: Circuit, next: Circuit, beside: &Beside) -> Result<(), Circuit> {
         self.circuit
             .compare_exchange(seen.pack(), next.pack(), Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
+            .map(|_| renew(&self.open_until, beside.open_until))
             .map_err(Circuit::unpack)
+    }
+}
+
+/// Stores a time if it has changed: workers' caches keep what is not written.
+fn renew(cell: &AtomicU64, time: Instant) {
+    if cell.load(Ordering::Relaxed) != time.as_nanos() {
+        cell.store(time.as_nanos(), Ordering::Release);
     }
 }
 
@@ -507,11 +531,17 @@ mod tests {
 
     const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 
+    fn idle() -> Beside {
+        let (open_until, slow_start_from) = (Instant::ZERO, Instant::ZERO);
+        Beside { open_until, blocks: Default::default(), slow_start_from, failing: false, healthy: true }
+    }
+
     fn open(status: &BackendStatus, until: Instant) {
         let seen = status.circuit();
-        status.open_until.store(until.as_nanos(), Ordering::Release);
         let next = Circuit { generation: seen.generation + 1, state: StateName::Open, ..seen };
-        status.publish_word(seen, next).unwrap();
+        let beside = Beside { open_until: until, ..idle() };
+        status.publish_beside(&beside);
+        status.publish_word(seen, next, &beside).unwrap();
     }
 
     #[test]
@@ -573,6 +603,57 @@ mod tests {
         assert_eq!(status.try_take(NOW).unwrap_err().reason, Reason::Saturated);
         status.release();
         assert!(status.try_take(NOW).is_ok());
+    }
+
+    #[test]
+    fn probes_are_staged_and_never_barred_for_good() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        // N, successes so far: probes that may be under way at once.
+        let table = [(1, 0, 1), (3, 0, 1), (3, 1, 2), (3, 2, 1), (5, 2, 3), (5, 4, 1), (1, 1, 1), (1, 2, 1), (2, 4, 1)];
+        for (calls, ok, expected) in table {
+            status.limits.half_open_calls.store(calls, Ordering::Relaxed);
+            let circuit = |probes| Circuit { state: StateName::HalfOpen, probes, ok, ..status.circuit() };
+            let taken = (0..10).take_while(|probes| status.has_probe(circuit(*probes))).count();
+            assert_eq!(taken, expected, "{ok} of {calls}");
+        }
+    }
+
+    #[test]
+    fn the_last_place_in_flight_passes_no_other_gate() {
+        // Each of them ends sooner than a full backend is asked again.
+        let second = NOW.plus(Duration::from_secs(1));
+        let last_place = || BackendStatus::new(&BackendPolicy { max_in_flight: 1, ..BackendPolicy::default() });
+        let denied = |status: &BackendStatus| status.take_by_circuit(NOW).unwrap_err().reason;
+        let status = last_place();
+        open(&status, second);
+        status.in_flight.store(1, Ordering::Relaxed);
+        assert_eq!(denied(&status), Reason::CircuitOpen);
+        let status = last_place();
+        let forced = Circuit { hand: Override::ForceOpen, ..status.circuit() };
+        status.publish_word(status.circuit(), forced, &Beside { open_until: second, ..idle() }).unwrap();
+        status.in_flight.store(1, Ordering::Relaxed);
+        assert_eq!(denied(&status), Reason::ForcedOpen);
+        let status = last_place();
+        let blocks = [second; Block::ALL.len()];
+        status.publish_beside(&Beside { blocks, ..idle() });
+        status.in_flight.store(1, Ordering::Relaxed);
+        assert!(matches!(denied(&status), Reason::Blocked(_)));
+    }
+
+    #[test]
+    fn the_open_time_is_raised_before_the_word_and_lowered_after_it() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        let (sooner, later) = (NOW.plus(Duration::from_secs(5)), NOW.plus(Duration::from_secs(9)));
+        open(&status, sooner);
+        status.publish_beside(&Beside { open_until: later, ..idle() });
+        assert_eq!(status.open_until(), later);
+        status.publish_beside(&idle());
+        assert_eq!(status.open_until(), later, "the word still says open");
+        let (seen, forced) = (status.circuit(), Circuit { hand: Override::ForceOpen, ..status.circuit() });
+        assert_eq!(status.publish_word(Circuit { ok: 1, ..seen }, forced, &idle()), Err(seen));
+        assert_eq!(status.open_until(), later, "it was not swapped");
+        status.publish_word(seen, forced, &idle()).unwrap();
+        assert_eq!(status.open_until(), Instant::ZERO);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A machine and its cell without actor and threads: what workers and actor do to them, in simulated time.
 
 mod cell;
+mod edges;
 mod outages;
 
 use super::*;
@@ -46,7 +47,7 @@ impl World {
     fn step(&mut self, now: Instant, change: impl FnOnce(&mut Machine, Instant)) -> Vec<Edge> {
         self.machine.advance(self.status.circuit(), now);
         change(&mut self.machine, now);
-        publish(&mut self.machine, &self.status, now);
+        self.machine.publish(&self.status, now);
         self.machine.take_edges()
     }
 
@@ -57,19 +58,6 @@ impl World {
         let call = Call { slot, permit: self.permits, started: now };
         let what = if slot.probe { What::Claimed { lease: now.plus(LEASE) } } else { What::Started { limit } };
         Ok((call, call.event(what)))
-    }
-}
-
-/// As the actor does it.
-fn publish(machine: &mut Machine, status: &BackendStatus, now: Instant) {
-    let mut seen = status.circuit();
-    loop {
-        machine.take_over(seen, now);
-        status.publish_beside(&machine.beside(now));
-        match status.publish_word(seen, machine.word(seen)) {
-            Ok(()) => return machine.published(),
-            Err(claimed) => seen = claimed,
-        }
     }
 }
 

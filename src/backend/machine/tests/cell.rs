@@ -217,7 +217,7 @@ fn nothing_is_left_in_flight_whatever_threads_do() {
 fn step(machine: &mut Machine, status: &BackendStatus, events: &[Event], now: Instant) {
     machine.advance(status.circuit(), now);
     machine.settle(events, now);
-    publish(machine, status, now);
+    machine.publish(status, now);
 }
 
 fn work(worker: u64, seed: u64, status: &BackendStatus, told: &Mutex<Vec<Event>>, clock: &AtomicU64) {
