@@ -6,48 +6,22 @@ use std::sync::Arc;
 use actix::{Actor, Context, Handler, Message};
 
 use super::View;
-use super::picker::Picker;
+use super::desk::Desk;
 use super::plan::{Chosen, Exhausted, Plan};
-use super::selection::{self, Bench, Scratch};
 use super::table::Table;
 use crate::backend::Outbox;
 use crate::clock;
 
-/// Owner of one worker's copy of the table and its balancing credits.
+/// Owner of one worker's desk.
 pub(super) struct RouterActor {
-    table: Arc<Table>,
+    desk: Desk,
     view: View,
-    pickers: Vec<Vec<Picker>>,
-    outbox: Arc<Outbox>,
-    random: fastrand::Rng,
-    scratch: Scratch,
 }
 
 impl RouterActor {
     pub(super) fn new(view: View, outbox: Arc<Outbox>) -> Self {
-        let mut random = fastrand::Rng::new();
         let table = Rc::clone(&view).borrow().clone();
-        let pickers = table.pickers(&mut random);
-        Self { table, view, pickers, outbox, random, scratch: Scratch::default() }
-    }
-
-    /// Credits of members that stay in their route and tier go on.
-    fn carry_over(&mut self, table: &Arc<Table>) {
-        let mut pickers = table.pickers(&mut self.random);
-        for route in table.routes() {
-            let Some(earlier) = self.table.find(route.config.name.as_str()) else { continue };
-            for (tier, members) in route.tiers.iter().enumerate() {
-                let Some(old) = earlier.tiers.get(tier) else { continue };
-                let kept = members.iter().enumerate().filter_map(|(new, member)| {
-                    let at = old.iter().position(|known| known.backend.id() == member.backend.id())?;
-                    Some((new, at))
-                });
-                pickers[route.index][tier].carry_over(&self.pickers[earlier.index][tier], kept);
-            }
-        }
-        self.pickers = pickers;
-        self.table = Arc::clone(table);
-        self.view.replace(Arc::clone(table));
+        Self { desk: Desk::new(table, outbox, fastrand::Rng::new()), view }
     }
 }
 
@@ -69,21 +43,7 @@ impl Handler<Next> for RouterActor {
     type Result = actix::MessageResult<Next>;
 
     fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
-        // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
-        let current = plan.is_of(&self.table);
-        let mut fresh;
-        let pickers = if current {
-            self.pickers[plan.route().index].as_mut_slice()
-        } else {
-            let strategy = plan.route().config.strategy;
-            let weights =
-                |tier: &Vec<super::table::Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
-            fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
-            fresh.as_mut_slice()
-        };
-        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
-        let mut bench = Bench { pickers, outbox, random, scratch, now: clock::now() };
-        let chosen = selection::select(&mut plan, &mut bench);
+        let chosen = self.desk.next(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
 }
@@ -97,6 +57,7 @@ impl Handler<Swap> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, Swap(table): Swap, _: &mut Context<Self>) {
-        self.carry_over(&table);
+        self.desk.carry_over(&table);
+        self.view.replace(table);
     }
 }
