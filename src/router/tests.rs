@@ -1,5 +1,7 @@
 //! Selection over real backends and their actors, on a paused clock: what a route's extra attempts add to the load.
 
+mod choice;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -38,7 +40,12 @@ pub(crate) fn pool(backends: &[(&str, &str)], strategy: &str, resilience: &str) 
     let members: Vec<_> = backends.iter().map(|(name, _)| format!("{{name: {name}}}")).collect();
     let route = format!("  - {{model_name: r, routing_strategy: {strategy}, models: [{}]}}\n", members.join(", "));
     let text = format!("model_list:\n{models}router:\n{route}resilience: {{{resilience}}}\n");
-    let config = config::load_text("test.yaml", &text, &SystemSource).map(|loaded| loaded.config);
+    start(&text)
+}
+
+/// A worker's router over a whole configuration.
+fn start(text: &str) -> Router {
+    let config = config::load_text("test.yaml", text, &SystemSource).map(|loaded| loaded.config);
     let config = config.unwrap_or_else(|report| panic!("{:?}", report.problems));
     let ready = config.backends.iter().map(|(id, backend)| {
         let target = Arc::new(Target::new(backend).unwrap());
