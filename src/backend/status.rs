@@ -606,6 +606,60 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_says_what_was_published() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        for (failing, healthy) in [(true, true), (false, false), (false, true)] {
+            status.publish_beside(&Beside { failing, healthy, ..idle() });
+            let standing = status.read(NOW);
+            assert_eq!((standing.failing, standing.healthy), (failing, healthy));
+        }
+        assert_eq!((status.read(NOW).admission, status.read(NOW).in_flight), (Admission::Free, 0));
+        status.set_draining(true);
+        assert_eq!(status.read(NOW).admission, Admission::Denied(Rejection::endless(Reason::Draining)));
+        assert_eq!(status.try_take(NOW), Err(Rejection::endless(Reason::Draining)));
+        status.set_draining(false);
+        assert!(status.try_take(NOW).is_ok());
+        let rates = Reason::ALL.into_iter().filter(|reason| reason.is_rate()).map(Reason::name);
+        assert_eq!(rates.collect::<Vec<_>>(), ["rate_limited", "quota_exhausted", "local_rpm", "local_tpm"]);
+    }
+
+    /// State, hand, seconds of open time left: the state that is shown, and the admission.
+    #[test]
+    fn a_circuit_is_shown_as_calls_meet_it() {
+        use Override::{Auto, Disabled, ForceClosed, ForceOpen};
+        use StateName::{Closed, HalfOpen, Open};
+        let no = |reason, seconds| Admission::Denied(Rejection::lasting(reason, Duration::from_secs(seconds)));
+        let endless = Admission::Denied(Rejection::endless(Reason::ForcedOpen));
+        let table = [
+            (Closed, Auto, 0, Closed, Admission::Free),
+            (Open, Auto, 5, Open, no(Reason::CircuitOpen, 5)),
+            (Open, Auto, 0, HalfOpen, Admission::Probe(NOW)),
+            (HalfOpen, Auto, 0, HalfOpen, Admission::Probe(NOW)),
+            (HalfOpen, Auto, 5, HalfOpen, Admission::Probe(NOW.plus(Duration::from_secs(5)))),
+            (Closed, ForceOpen, 5, Open, no(Reason::ForcedOpen, 5)),
+            (Open, ForceClosed, 5, Closed, Admission::Free),
+            (Open, Disabled, 5, Closed, Admission::Free),
+        ];
+        for (state, hand, seconds, shown, admission) in table {
+            let status = BackendStatus::new(&BackendPolicy::default());
+            let beside = Beside { open_until: NOW.plus(Duration::from_secs(seconds)), ..idle() };
+            status.publish_beside(&beside);
+            let next = Circuit { state, hand, ..status.circuit() };
+            status.publish_word(status.circuit(), next, &beside).unwrap();
+            assert_eq!((status.state(NOW), status.read(NOW).admission), (shown, admission), "{state:?} {hand:?}");
+            // All probes taken.
+            let full = Circuit { probes: 1, ..next };
+            status.publish_word(next, full, &beside).unwrap();
+            let expected = if state == HalfOpen { no(Reason::HalfOpenBusy, 1) } else { admission };
+            assert_eq!(status.read(NOW).admission, expected, "{state:?} {hand:?}");
+        }
+        let status = BackendStatus::new(&BackendPolicy::default());
+        let forced = Circuit { hand: ForceOpen, ..status.circuit() };
+        status.publish_word(status.circuit(), forced, &idle()).unwrap();
+        assert_eq!(status.read(NOW).admission, endless);
+    }
+
+    #[test]
     fn probes_are_staged_and_never_barred_for_good() {
         let status = BackendStatus::new(&BackendPolicy::default());
         // N, successes so far: probes that may be under way at once.

@@ -73,9 +73,12 @@ fn lowest_latency_takes_the_faster_of_two_and_tries_an_unknown_once() {
     assert_eq!(picker.choose(&two, &mut random), 0);
 }
 
-/// Members of these weights, calls in flight and latencies; a latency of 0 stands for an unknown one.
-fn members(facts: &[(u64, u32, f64)]) -> Vec<Entrant> {
-    let member = |(index, (weight, in_flight, latency)): (usize, &(u64, u32, f64))| Entrant {
+/// A weight, calls in flight and a latency, of which 0 stands for an unknown one.
+type Fact = (u64, u32, f64);
+
+/// Members of these facts.
+fn members(facts: &[Fact]) -> Vec<Entrant> {
+    let member = |(index, (weight, in_flight, latency)): (usize, &Fact)| Entrant {
         index,
         weight: *weight,
         in_flight: *in_flight,
@@ -122,7 +125,7 @@ fn random_weighted_gives_each_weight_its_whole_width() {
 #[test]
 fn lowest_latency_compares_two_of_them_by_cost() {
     let mut random = fastrand::Rng::with_seed(3);
-    let table: [(&[(u64, u32, f64)], usize); 7] = [
+    let table: [(&[Fact], usize); 7] = [
         (&[(1, 0, 2.0), (1, 0, 1.0)], 1),
         // As good: the first of the list.
         (&[(1, 0, 1.0), (1, 0, 1.0)], 0),

@@ -98,6 +98,11 @@ impl Scene {
                 let hint = Some(Duration::from_millis(millis.parse().unwrap()));
                 self.take_held(name).settle(Outcome::Failure { class: Class::RateLimited, hint }, now);
             }
+            // Extra attempts that count against the route's budget.
+            ["extras"] => {
+                let (_, extras) = self.table.find("r").unwrap().retry_budget.totals(now);
+                assert_eq!(extras.to_string(), expected, "{line}");
+            }
             // The same configuration is loaded again; the last request stays with the table it has.
             ["reload"] => {
                 let ready = |member: &Candidate| {
@@ -192,6 +197,9 @@ fn a_full_backend_spills_and_says_so() {
     check_with(&full, "fallback", "", |_| {}, "ask = a b b -\n why = a saturated 2, b saturated 2\n drop a\n ask = a");
     let limited = [("a", ", rpm: 6"), ("b", ", tpm: 60")];
     check_with(&limited, "fallback", "", |_| {}, "ask = a b\n passed a local_rpm = 1\n wait 10000\n ask = a b");
+    // An attempt that a limit forbade was none.
+    let second = [("a", ""), ("b", ", rpm: 1"), ("c", "")];
+    check_with(&second, "fallback", "", |_| {}, "hold b\n ask = a\n then = c\n passed b local_rpm = 1\n extras = 1");
 }
 
 #[test]
@@ -288,6 +296,15 @@ fn credits_move_only_where_there_was_a_choice() {
     let two = [("a", ""), ("b", "")];
     let script = "ask = a\n open b 5\n ask = a a a\n drop a a a a\n wait 5001\n ask = b* a\n ok b\n ask = b*";
     check_with(&two, "load_balance", "circuit_breaker: {slow_start: off}", |_| {}, script);
+}
+
+#[test]
+fn without_a_budget_only_a_good_backend_is_gone_to() {
+    let none = "retry_budget: {budget_ratio: 0.01, min_retries: 0}";
+    check_with(&THREE, "fallback", none, |_| {}, "ask = a\n then = b c -");
+    check_with(&THREE, "fallback", none, |_| {}, "hold b\n fail b\n ask = a\n then = c -\n why = nobody");
+    // A second call of the same is an extra one, however good it is.
+    check_with(&THREE[..1], "fallback", none, |_| {}, "ask = a\n again a 0\n then = -\n why = nobody");
 }
 
 #[test]
