@@ -599,7 +599,11 @@ mod tests {
     #[test]
     fn the_cap_of_calls_in_flight_is_exact() {
         let status = BackendStatus::new(&BackendPolicy { max_in_flight: 2, ..BackendPolicy::default() });
-        assert!(status.try_take(NOW).is_ok() && status.try_take(NOW).is_ok());
+        assert!(status.try_take(NOW).is_ok());
+        assert_eq!(status.read(NOW).admission, Admission::Free);
+        assert!(status.try_take(NOW).is_ok());
+        let full = Rejection::lasting(Reason::Saturated, SATURATED_RETRY);
+        assert_eq!(status.read(NOW).admission, Admission::Denied(full));
         assert_eq!(status.try_take(NOW).unwrap_err().reason, Reason::Saturated);
         status.release();
         assert!(status.try_take(NOW).is_ok());
@@ -673,6 +677,19 @@ mod tests {
     }
 
     #[test]
+    fn each_claim_takes_a_place_among_the_probes() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        let half = Circuit { state: StateName::HalfOpen, ok: 1, ..status.circuit() };
+        status.publish_word(status.circuit(), half, &idle()).unwrap();
+        for probes in 1..=2 {
+            assert_eq!(status.try_take(NOW), Ok(Slot { generation: half.generation, probe: true }));
+            assert_eq!(status.circuit(), Circuit { probes, ..half });
+        }
+        assert_eq!(status.try_take(NOW), Err(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)));
+        assert_eq!((status.circuit().probes, status.in_flight()), (2, 2));
+    }
+
+    #[test]
     fn the_last_place_in_flight_passes_no_other_gate() {
         // Each of them ends sooner than a full backend is asked again.
         let second = NOW.plus(Duration::from_secs(1));
@@ -716,5 +733,8 @@ mod tests {
         status.slow_start_from.store(NOW.as_nanos(), Ordering::Relaxed);
         let factor = |seconds| status.read(NOW.plus(Duration::from_secs(seconds))).slow_start;
         assert_eq!([factor(0), factor(2), factor(15), factor(30), factor(90)], [1_000, 1_000, 5_000, 10_000, 10_000]);
+        // A reload may take the ramp away meanwhile.
+        status.limits.slow_start_nanos.store(0, Ordering::Relaxed);
+        assert_eq!(status.read(NOW).slow_start, WHOLE);
     }
 }

@@ -194,7 +194,12 @@ fn a_long_run_needs_half_of_the_calls_only() {
     let begin: String = (0..30).map(|call| format!("0s begin f{call} s{call}\n")).collect();
     let fail = |calls: std::ops::Range<usize>| -> String { calls.map(|call| format!("1s fail f{call}\n")).collect() };
     check(&format!("{begin}{}1s tick = closed run:14\n", fail(0..14)));
-    // From 15 = 3 × 5 on half of all calls is enough: 30 of 60 is reached last.
+    // From 15 = 3 × 5 on half of all calls is enough, and not before.
+    let twenty: String = (0..10).map(|call| format!("0s begin f{call} s{call}\n")).collect();
+    let no_ratio = Policy { failure_rate_threshold: None, ..policy() };
+    check_with(no_ratio, &format!("{twenty}{}1s tick = closed run:10\n", fail(0..10)));
+    let thirty: String = (0..15).map(|call| format!("0s begin f{call} s{call}\n")).collect();
+    check(&format!("{thirty}{}1s fail f14 = open by:run\n", fail(0..14)));
     check(&format!("{begin}{}1s tick = closed run:29\n1s fail f29 = open by:run\n", fail(0..29)));
 }
 
