@@ -60,7 +60,7 @@ use shuttle::{Config, Runner};
 const SCHEDULES: usize = 200;
 
 /// The same in the long form: more than a million in all.
-const SCHEDULES_LONG: usize = 25_000;
+const SCHEDULES_LONG: usize = 17_000;
 
 /// The seed of the first schedule; each scene draws its own from it.
 const SEED: u64 = 20_261_126;

@@ -176,7 +176,9 @@ fn credits_add_up_to_nothing_and_ties_go_to_the_first() {
         let picker = Picker { strategy: Strategy::RoundRobin, credits: credits.to_vec() };
         picker.choose(&entrants(&[1, 1], &[true, true]), &mut fastrand::Rng::with_seed(1))
     };
-    assert_eq!([near([0, TIE]), near([0, TIE + 1]), near([TIE + 1, 0])], [0, 1, 0]);
+    // A millionth of a pick, about: 2^-20.
+    let tie = ONE >> 20;
+    assert_eq!([near([0, tie]), near([0, tie + 1]), near([tie + 1, 0])], [0, 1, 0]);
     // Strategies without credits have none.
     for strategy in [Strategy::Random, Strategy::RandomWeighted, Strategy::LowestLatency] {
         let mut picker = Picker::new(strategy, &weights, 3);
