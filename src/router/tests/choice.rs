@@ -53,6 +53,9 @@ impl Scene {
                 if self.why.is_empty() {
                     self.why = "nobody".to_owned();
                 }
+                if exhausted.is_out_of_budget {
+                    self.why.push_str(" over budget");
+                }
                 "-".to_owned()
             }
         }
@@ -302,9 +305,9 @@ fn credits_move_only_where_there_was_a_choice() {
 fn without_a_budget_only_a_good_backend_is_gone_to() {
     let none = "retry_budget: {budget_ratio: 0.01, min_retries: 0}";
     check_with(&THREE, "fallback", none, |_| {}, "ask = a\n then = b c -");
-    check_with(&THREE, "fallback", none, |_| {}, "hold b\n fail b\n ask = a\n then = c -\n why = nobody");
+    check_with(&THREE, "fallback", none, |_| {}, "hold b\n fail b\n ask = a\n then = c -\n why = nobody over budget");
     // A second call of the same is an extra one, however good it is.
-    check_with(&THREE[..1], "fallback", none, |_| {}, "ask = a\n again a 0\n then = -\n why = nobody");
+    check_with(&THREE[..1], "fallback", none, |_| {}, "ask = a\n again a 0\n then = -\n why = nobody over budget");
 }
 
 #[test]
@@ -351,6 +354,24 @@ async fn what_was_too_long_goes_to_a_larger_context_only() {
     let router = start(&format!("model_list:\n{text}router:\n{route}resilience: {{attempts: {{max_attempts: 9}}}}\n"));
     let mut scene = Scene::new(&router, need());
     for line in ["ask = a", "small a", "then = b c -", "why = d incompatible", "passed d incompatible = 1"] {
+        scene.play(line).await;
+    }
+}
+
+#[actix::test]
+async fn a_weight_of_nothing_drains_a_backend_here() {
+    tokio::time::pause();
+    let backend = |name: &str| {
+        format!(
+            "  - {{model_name: {name}, litellm_params: {{model: m, api_key: k, api_base: 'http://{name}.test/v1'}}}}\n"
+        )
+    };
+    let members = "[{name: a, weight: 0}, {name: b, weight: 1}]";
+    let route = format!("  - {{model_name: r, routing_strategy: load_balance, models: {members}}}\n");
+    let router = start(&format!("model_list:\n{}{}router:\n{route}", backend("a"), backend("b")));
+    let mut scene = Scene::new(&router, need());
+    pass(Duration::ZERO).await;
+    for line in ["ask = b b", "drain b", "ask = -", "why = a draining, b draining"] {
         scene.play(line).await;
     }
 }
