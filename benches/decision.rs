@@ -10,12 +10,15 @@
 //! slowest round, allocations are counted over one more round. Rows through the router actor include everything that
 //! happens on that thread meanwhile: the mailbox turn, the outbox, the backend actor that books the outcome.
 //!
-//! Not measured: sockets, HTTP, the wake-up of the control thread (here all actors share one), contention between workers,
-//! cold caches. The counting allocator itself adds a few nanoseconds to each allocation, and growing a buffer counts as one.
+//! The last rows time each decision by itself, on one thread and on as many as the machine has cores, against the same cells.
+//!
+//! Not measured: sockets, HTTP, the wake-up of the control thread (here all actors share one), cold caches. The counting allocator itself adds a few nanoseconds to each allocation, and growing a buffer counts as one.
 //! `benches/load.rs` has the whole request.
 
 #[path = "decision/actors.rs"]
 mod actors;
+#[path = "decision/desk.rs"]
+mod desk;
 #[path = "decision/meter.rs"]
 mod meter;
 #[path = "decision/resilience.rs"]
@@ -65,5 +68,6 @@ fn run(mut meter: Meter) -> Result<(), String> {
     wire::measure(&mut meter);
     telling::measure(&mut meter);
     actors::measure(&mut meter)?;
+    desk::measure(&mut meter)?;
     meter.finish()
 }

@@ -18,6 +18,7 @@ mod permit;
 pub mod quota;
 pub mod scope;
 pub mod status;
+mod sync;
 mod times;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -59,14 +59,21 @@ pub fn now() -> Instant {
     let origin = origin();
     #[expect(clippy::disallowed_methods, reason = "this file is the clock")]
     let now = tokio::time::Instant::now();
-    Instant::ZERO.plus(HEAD_START + now.saturating_duration_since(origin))
+    reading(now, origin)
 }
 
-/// The same point for tokio's timers. A point before the process's first reading becomes that reading.
+/// A reading as a point. Paused clocks of other runtimes may be behind the one that was read first.
+fn reading(now: tokio::time::Instant, origin: tokio::time::Instant) -> Instant {
+    Instant::ZERO.plus(HEAD_START + now.saturating_duration_since(origin)).minus(origin.saturating_duration_since(now))
+}
+
+/// The same point for tokio's timers.
 pub fn to_tokio(at: Instant) -> tokio::time::Instant {
     /// Timers beyond a year never fire in practice; tokio's wheel and its arithmetic stay far from overflow.
     const FARTHEST: Duration = Duration::from_secs(365 * 86_400);
-    origin() + at.since(Instant::ZERO.plus(HEAD_START)).min(FARTHEST)
+    let first = Instant::ZERO.plus(HEAD_START);
+    let later = origin() + at.since(first).min(FARTHEST);
+    later.checked_sub(first.since(at)).unwrap_or(later)
 }
 
 /// Wall-clock time since the Unix epoch: for HTTP dates, epoch values and log lines only.
@@ -86,6 +93,18 @@ mod tests {
         assert_eq!(at.plus(Duration::MAX), Instant::NEVER);
         assert_eq!(at.minus(Duration::MAX), Instant::ZERO);
         assert_eq!(at.plus(Duration::from_nanos(4)).since(at), Duration::from_nanos(4));
+    }
+
+    #[test]
+    fn a_clock_behind_the_first_reading_goes_on_all_the_same() {
+        let origin = origin();
+        let (first, second) = (Instant::ZERO.plus(HEAD_START), Duration::from_secs(1));
+        assert_eq!(reading(origin, origin), first);
+        assert_eq!(reading(origin - second, origin), first.minus(second));
+        assert_eq!(reading(origin + second, origin), first.plus(second));
+        for point in [first.minus(second), first, first.plus(second)] {
+            assert_eq!(reading(to_tokio(point), origin), point);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`Router`] is a worker's handle on its own router actor, on its own thread. Nothing here waits for another thread.
 
 mod actor;
+mod desk;
 pub mod hedge_budget;
 pub mod picker;
 mod plan;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::{Actor as _, Addr};
 
 use self::actor::{Beside, LeastBad, Next, RouterActor, Swap};
+pub use self::desk::Desk;
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
 pub use self::queue::{Queues, Ticket};
 pub use self::table::{Candidate, RouteEntry, Table};
@@ -98,8 +100,7 @@ impl Router {
 
     /// A plan for a model name, by the table that the actor has published to this worker; none if no route has the name.
     pub fn plan(&self, model: &str, need: Need) -> Option<Plan> {
-        let table = self.view.borrow();
-        table.find(model).map(|route| Plan::new(&table, route, model, need))
+        Plan::of(&self.view.borrow(), model, need)
     }
 
     /// The next backend of a plan, with leave to call it. `None` if the router itself failed, which loses the plan.

@@ -26,7 +26,7 @@ use breakwater::telemetry::{Metrics, RouteHandles};
 use crate::meter::Meter;
 
 /// The one route.
-const ROUTE: &str = "gpt-4-router";
+pub(crate) const ROUTE: &str = "gpt-4-router";
 
 /// How long a request may take; beyond any run.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -38,10 +38,10 @@ const TOKENS: u64 = 1_000;
 const TURNS: u64 = 64;
 
 /// A gateway without sockets.
-struct Rig {
-    system: SystemRunner,
+pub(crate) struct Rig {
+    pub(crate) system: SystemRunner,
     supervisor: Supervisor,
-    router: Router,
+    pub(crate) router: Router,
 }
 
 pub(crate) fn measure(meter: &mut Meter) -> Result<(), String> {
@@ -60,7 +60,7 @@ pub(crate) fn measure(meter: &mut Meter) -> Result<(), String> {
 
 impl Rig {
     /// Starts the actors of a route with so many equal backends. Nothing ever calls them.
-    fn start(backends: usize) -> Result<Self, String> {
+    pub(crate) fn start(backends: usize) -> Result<Self, String> {
         let loaded = config::load_text("bench.yaml", &yaml(backends), &SystemSource);
         let config = loaded.map_err(|report| report.to_string())?.config;
         let system = actix_rt::System::new();
@@ -205,7 +205,7 @@ async fn in_turns(count: u64, mut turn: impl FnMut()) {
     }
 }
 
-fn need() -> Need {
+pub(crate) fn need() -> Need {
     Need { stream: false, reasoning: false, tokens: TOKENS, open_outputs: 0, deadline: clock::now().plus(LIMIT) }
 }
 

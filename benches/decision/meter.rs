@@ -10,14 +10,15 @@ use breakwater::clock;
 pub(crate) struct Effort {
     rounds: usize,
     round: Duration,
+    operations: u64,
 }
 
 impl Effort {
     /// Enough for a median that two runs agree on within a few per cent.
-    pub(crate) const WHOLE: Self = Self { rounds: 15, round: Duration::from_millis(30) };
+    pub(crate) const WHOLE: Self = Self { rounds: 15, round: Duration::from_millis(30), operations: 400_000 };
 
     /// Enough to see that a row still runs.
-    pub(crate) const SHORT: Self = Self { rounds: 3, round: Duration::from_millis(1) };
+    pub(crate) const SHORT: Self = Self { rounds: 3, round: Duration::from_millis(1), operations: 2_000 };
 }
 
 /// Measures, prints a row at a time, and keeps what did not hold.
@@ -42,7 +43,7 @@ impl Meter {
 
     /// Measures an operation that comes in batches of `batch`. `run` does as many batches as it is told.
     pub(crate) fn measure_batches(&mut self, name: &str, batch: u64, mut run: impl FnMut(u64)) {
-        if !name.contains(&self.only) {
+        if !self.wants(name) {
             return;
         }
         let count = calibrate(self.effort.round, &mut run);
@@ -53,6 +54,28 @@ impl Meter {
         let allocations = allocation_counter::measure(|| run(count)).count_total as f64 / operations;
         let (least, median, most) = (rounds[0], rounds[rounds.len() / 2], rounds[rounds.len() - 1]);
         say(&format!("{name:<58} {least:>9.1} {median:>9.1} {most:>9.1} {allocations:>10.2}"));
+        self.rows += 1;
+    }
+
+    /// Whether a row is among those to measure.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        name.contains(&self.only)
+    }
+
+    /// How many operations to time one by one.
+    pub(crate) fn operations(&self) -> u64 {
+        self.effort.operations
+    }
+
+    /// Prints the nanoseconds of single operations by rank.
+    pub(crate) fn tell_times(&mut self, name: &str, times: &mut [u64], allocations: f64) {
+        if !self.wants(name) || times.is_empty() {
+            return;
+        }
+        times.sort_unstable();
+        let rank = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        let (half, most, rare) = (rank(0.5), rank(0.99), rank(0.999));
+        say(&format!("{name:<58} p50 {half} ns, p99 {most} ns, p99.9 {rare} ns; {allocations:.2} allocs/op"));
         self.rows += 1;
     }
 

@@ -30,7 +30,7 @@ pub(super) struct BackendActor {
 }
 
 impl BackendActor {
-    /// The one place that reads the clock, publishes the cell, reports a change and arms the timer (at `until`: for the
+    /// The one place that reads the clock, has the cell published, reports a change and arms the timer (at `until`: for the
     /// gauges only).
     fn step(&mut self, ctx: &mut Context<Self>, change: impl FnOnce(&mut Machine, Instant)) {
         let now = clock::now();

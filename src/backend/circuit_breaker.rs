@@ -156,11 +156,6 @@ impl CircuitBreaker {
         }
     }
 
-    /// Its policy.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
     /// Its state beneath the operator's hand.
     pub fn state(&self) -> &State {
         &self.state

@@ -203,6 +203,16 @@ mod tests {
         assert_eq!(total, 60);
     }
 
+    #[actix::test]
+    async fn the_gateways_limiter_follows_the_gateways_clock() {
+        tokio::time::pause();
+        let limiter = Limiter::new(&policy(60, 0), true);
+        let admitted = || (0..100).take_while(|_| limiter.try_charge(1).is_ok()).count();
+        assert_eq!(admitted(), 10);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(admitted(), 2);
+    }
+
     #[test]
     fn tokens_are_charged_clipped_and_settled_by_debt() {
         let clock = FakeRelativeClock::default();

@@ -355,13 +355,14 @@ impl Machine {
         std::mem::take(&mut self.edges)
     }
 
-    /// Writes what lies beside the word, then the word; a claim in between is taken over first.
+    /// Publishes what it has come to: what lies beside the word, then the word. A claim in between is taken over first.
     pub(super) fn publish(&mut self, status: &BackendStatus, now: Instant) {
         let mut seen = status.circuit();
         loop {
             self.take_over(seen, now);
-            status.publish_beside(&self.beside(now));
-            match status.publish_word(seen, self.word(seen)) {
+            let beside = self.beside(now);
+            status.publish_beside(&beside);
+            match status.publish_word(seen, self.word(seen), &beside) {
                 Ok(()) => break,
                 Err(claimed) => seen = claimed,
             }
@@ -370,7 +371,7 @@ impl Machine {
     }
 
     /// What lies beside the word.
-    pub(super) fn beside(&self, now: Instant) -> Beside {
+    fn beside(&self, now: Instant) -> Beside {
         let open_until = match (self.breaker.hand(), self.breaker.state()) {
             (Hand::ForceOpenUntil(until), _) => until,
             (Hand::ForceOpen | Hand::ForceClosed { .. } | Hand::Disabled, _) => Instant::ZERO,
@@ -386,7 +387,7 @@ impl Machine {
     }
 
     /// The word that follows `seen`: places given back are taken off what workers have claimed meanwhile.
-    pub(super) fn word(&self, seen: Circuit) -> Circuit {
+    fn word(&self, seen: Circuit) -> Circuit {
         let generation = self.breaker.generation();
         let (state, hand) = (self.breaker.name(), self.hand());
         let (probes, ok) = match self.breaker.state() {

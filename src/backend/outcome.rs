@@ -262,3 +262,49 @@ impl Outcome {
         Self::Failure { class, hint: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// spec/resilience.md 2.1: error type, detail, what the breaker makes of it, block.
+    #[test]
+    fn each_class_has_its_row() {
+        use ErrorType as E;
+        let timeout = |kind| (Class::Timeout(kind), Some(E::Timeout));
+        let connect = |phase| (Class::Connect(phase), Some(E::ApiConnection));
+        let table = [
+            (connect(ConnectPhase::Dns), Some("dns"), Effect::Failure, None),
+            (connect(ConnectPhase::Connect), Some("connect"), Effect::Failure, None),
+            (connect(ConnectPhase::Tls), Some("tls"), Effect::Failure, None),
+            ((Class::Reset, Some(E::ApiConnection)), Some("reset"), Effect::Failure, None),
+            ((Class::Truncated, Some(E::ApiConnection)), Some("truncated"), Effect::Failure, None),
+            ((Class::Malformed, Some(E::ApiConnection)), Some("malformed"), Effect::Failure, None),
+            ((Class::ServerError, Some(E::ServiceUnavailable)), None, Effect::Failure, Some(Block::Overload)),
+            (timeout(TimeoutKind::Connect), Some("connect_timeout"), Effect::Failure, None),
+            (timeout(TimeoutKind::FirstByte), Some("first_byte_timeout"), Effect::Failure, None),
+            (timeout(TimeoutKind::FirstToken), Some("first_token_timeout"), Effect::Failure, None),
+            (timeout(TimeoutKind::Idle), Some("idle_timeout"), Effect::Failure, None),
+            (timeout(TimeoutKind::Total), Some("total_timeout"), Effect::Failure, None),
+            (timeout(TimeoutKind::Status), Some("status_408"), Effect::Failure, None),
+            ((Class::Overloaded, Some(E::ServiceUnavailable)), None, Effect::Neutral, Some(Block::Overload)),
+            ((Class::RateLimited, Some(E::RateLimit)), None, Effect::Neutral, Some(Block::Rate)),
+            ((Class::QuotaExhausted, Some(E::InsufficientQuota)), None, Effect::Neutral, Some(Block::Money)),
+            ((Class::Auth, Some(E::Authentication)), None, Effect::Neutral, Some(Block::Auth)),
+            ((Class::Permission, Some(E::PermissionDenied)), None, Effect::Neutral, Some(Block::Permission)),
+            ((Class::NotFound, Some(E::NotFound)), None, Effect::Neutral, Some(Block::NotFound)),
+            ((Class::ContextWindow, Some(E::ContextWindowExceeded)), None, Effect::Neutral, None),
+            ((Class::Policy, Some(E::ContentPolicyViolation)), None, Effect::Neutral, None),
+            ((Class::CallerFault, Some(E::BadRequest)), None, Effect::Caller, None),
+            ((Class::Local, None), None, Effect::None, None),
+            ((Class::ClientGone, None), None, Effect::Gone, None),
+            ((Class::Cut, Some(E::Timeout)), Some("total_timeout"), Effect::Cut, None),
+        ];
+        for ((class, kind), detail, effect, block) in table {
+            let found = (class.error_type(), class.detail(), class.effect(), class.block());
+            assert_eq!(found, (kind, detail, effect, block), "{class:?}");
+            // An operator's rule that names the type gets a class of that type.
+            assert!(kind.is_none_or(|kind| Class::of(kind).error_type() == Some(kind)), "{class:?}");
+        }
+    }
+}

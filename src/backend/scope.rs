@@ -3,12 +3,12 @@
 //!
 //! Backends' actors write, all of them on the control arbiter; workers read the deadlines.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::outcome::Block;
 use super::quota::{Blocked, Quota};
+use super::sync::{AtomicU64, Ordering};
 use crate::clock::Instant;
 use crate::config::Quota as Policy;
 

@@ -4,7 +4,6 @@
 //! is never seen in halves. The actor is its only writer, with one exception: the claim of a probe by a worker, one
 //! compare-and-swap. Deadlines lie beside the word and are written before it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::circuit_breaker::StateName;
@@ -12,6 +11,7 @@ use super::figures::Figures;
 use super::health::{Health, HealthCell};
 use super::latency::LatencyCell;
 use super::outcome::Block;
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::clock::Instant;
 
 /// Whole of a ratio kept in 1/10 000.
@@ -401,11 +401,16 @@ impl BackendStatus {
     }
 
     fn admission(&self, now: Instant) -> Admission {
+        self.admission_beside(self.saturated(), now)
+    }
+
+    /// The admission, given whether the cap of calls in flight is reached.
+    fn admission_beside(&self, saturated: Option<Rejection>, now: Instant) -> Admission {
         if self.is_draining() {
             return Admission::Denied(Rejection::endless(Reason::Draining));
         }
         let circuit = self.admission_by_circuit(now);
-        self.saturated().map_or(circuit, |rejection| circuit.and(Admission::Denied(rejection)))
+        saturated.map_or(circuit, |rejection| circuit.and(Admission::Denied(rejection)))
     }
 
     /// What the circuit alone says.
@@ -434,11 +439,12 @@ impl BackendStatus {
         }
     }
 
-    /// Staged probes: one at a time at first, then as many as have succeeded and one, at most N in all.
+    /// Staged probes: one at a time at first, then as many as have succeeded and one, at most N in all. Where a reload has
+    /// lowered N to what has succeeded already, one more goes: its success closes.
     fn has_probe(&self, circuit: Circuit) -> bool {
-        let calls = self.limits.half_open_calls.load(Ordering::Relaxed);
         let (probes, ok) = (u32::from(circuit.probes), u32::from(circuit.ok));
-        probes < calls.min(ok + 1) && ok + probes < calls
+        let calls = self.limits.half_open_calls.load(Ordering::Relaxed);
+        probes < calls.min(ok + 1) && ok + probes < calls.max(ok + 1)
     }
 
     fn saturated(&self) -> Option<Rejection> {
@@ -495,7 +501,9 @@ impl BackendStatus {
             ok: 0,
             ..seen
         };
-        if is_alone && self.publish_word(seen, next).is_ok() {
+        let (seen, claimed) = (seen.pack(), next.pack());
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        if is_alone && self.circuit.compare_exchange(seen, claimed, success, failure).is_ok() {
             return Ok(Slot { generation: next.generation, probe: true });
         }
         self.release();
@@ -508,16 +516,18 @@ impl BackendStatus {
     /// Why no call may go now.
     pub(super) fn claim(&self, now: Instant) -> Result<Slot, Rejection> {
         loop {
-            match self.admission(now) {
-                // The place just taken may be the last: only this gate is ours already.
-                Admission::Denied(Rejection { reason: Reason::Saturated, .. }) => {}
-                Admission::Denied(rejection) => return Err(rejection),
-                Admission::Free | Admission::Probe(_) => {}
+            // The place in flight is taken already, and may be the last: that gate is passed.
+            if let Admission::Denied(rejection) = self.admission_beside(None, now) {
+                return Err(rejection);
             }
             let seen = self.circuit.load(Ordering::Acquire);
             let circuit = Circuit::unpack(seen);
-            if circuit.hand != Override::Auto || circuit.state == StateName::Closed {
-                return Ok(Slot { generation: circuit.generation, probe: false });
+            let free = Ok(Slot { generation: circuit.generation, probe: false });
+            match circuit.hand {
+                Override::Auto => {}
+                Override::ForceClosed | Override::Disabled => return free,
+                // Laid since: its rejection is read above.
+                Override::ForceOpen => continue,
             }
             let next = match circuit.state {
                 StateName::Open if self.open_until() <= now => Circuit {
@@ -529,7 +539,9 @@ impl BackendStatus {
                 },
                 StateName::HalfOpen if self.has_probe(circuit) => Circuit { probes: circuit.probes + 1, ..circuit },
                 StateName::HalfOpen => return Err(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)),
-                StateName::Open | StateName::Closed => continue,
+                StateName::Closed => return free,
+                // Opened since, as above.
+                StateName::Open => continue,
             };
             if self.circuit.compare_exchange(seen, next.pack(), Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return Ok(Slot { generation: next.generation, probe: true });
@@ -542,20 +554,33 @@ impl BackendStatus {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Writes what lies beside the word; before the word.
+    /// Writes what lies beside the word; before the word. The open time is only raised here: read with the earlier word, a
+    /// shorter one would let a probe go too soon.
     pub(super) fn publish_beside(&self, beside: &Beside) {
-        self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
-        self.slow_start_from.store(beside.slow_start_from.as_nanos(), Ordering::Release);
-        self.failing.store(beside.failing, Ordering::Relaxed);
+        if self.open_until() < beside.open_until {
+            self.open_until.store(beside.open_until.as_nanos(), Ordering::Release);
+        }
+        renew(&self.slow_start_from, beside.slow_start_from);
+        if self.is_failing() != beside.failing {
+            self.failing.store(beside.failing, Ordering::Relaxed);
+        }
         self.health.publish(&beside.health);
     }
 
-    /// Swaps the word. On failure, because a claim came between: what stands there now.
-    pub(super) fn publish_word(&self, seen: Circuit, next: Circuit) -> Result<(), Circuit> {
+    /// Swaps the word, and then lowers the open time to what goes with it. On failure, because a claim came between: what
+    /// stands there now.
+    pub(super) fn publish_word(&self, seen: Circuit, next: Circuit, beside: &Beside) -> Result<(), Circuit> {
         self.circuit
             .compare_exchange(seen.pack(), next.pack(), Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
+            .map(|_| renew(&self.open_until, beside.open_until))
             .map_err(Circuit::unpack)
+    }
+}
+
+/// Stores a time if it has changed: workers' caches keep what is not written.
+fn renew(cell: &AtomicU64, time: Instant) {
+    if cell.load(Ordering::Relaxed) != time.as_nanos() {
+        cell.store(time.as_nanos(), Ordering::Release);
     }
 }
 
@@ -578,11 +603,17 @@ mod tests {
 
     const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
 
+    fn idle() -> Beside {
+        let (open_until, slow_start_from) = (Instant::ZERO, Instant::ZERO);
+        Beside { open_until, slow_start_from, failing: false, health: Health::default() }
+    }
+
     fn open(status: &BackendStatus, until: Instant) {
         let seen = status.circuit();
-        status.open_until.store(until.as_nanos(), Ordering::Release);
         let next = Circuit { generation: seen.generation + 1, state: StateName::Open, ..seen };
-        status.publish_word(seen, next).unwrap();
+        let beside = Beside { open_until: until, ..idle() };
+        status.publish_beside(&beside);
+        status.publish_word(seen, next, &beside).unwrap();
     }
 
     #[test]
@@ -640,10 +671,129 @@ mod tests {
     #[test]
     fn the_cap_of_calls_in_flight_is_exact() {
         let status = BackendStatus::new(&BackendPolicy { max_in_flight: 2, ..BackendPolicy::default() });
-        assert!(status.try_take(NOW).is_ok() && status.try_take(NOW).is_ok());
+        assert!(status.try_take(NOW).is_ok());
+        assert_eq!(status.read(NOW).admission, Admission::Free);
+        assert!(status.try_take(NOW).is_ok());
+        let full = Rejection::lasting(Reason::Saturated, SATURATED_RETRY);
+        assert_eq!(status.read(NOW).admission, Admission::Denied(full));
         assert_eq!(status.try_take(NOW).unwrap_err().reason, Reason::Saturated);
         status.release();
         assert!(status.try_take(NOW).is_ok());
+    }
+
+    #[test]
+    fn a_reading_says_what_was_published() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        for (failing, healthy) in [(true, true), (false, false), (false, true)] {
+            let mut health = Health::default();
+            health.is_healthy = healthy;
+            status.publish_beside(&Beside { failing, health, ..idle() });
+            let standing = status.read(NOW);
+            assert_eq!((standing.failing, standing.healthy), (failing, healthy));
+        }
+        assert_eq!((status.read(NOW).admission, status.read(NOW).in_flight), (Admission::Free, 0));
+        status.set_draining(true);
+        assert_eq!(status.read(NOW).admission, Admission::Denied(Rejection::endless(Reason::Draining)));
+        assert_eq!(status.try_take(NOW), Err(Rejection::endless(Reason::Draining)));
+        status.set_draining(false);
+        assert!(status.try_take(NOW).is_ok());
+        let rates = Reason::ALL.into_iter().filter(|reason| reason.is_rate()).map(Reason::name);
+        assert_eq!(rates.collect::<Vec<_>>(), ["rate_limited", "quota_exhausted", "local_rpm", "local_tpm"]);
+    }
+
+    /// State, hand, seconds of open time left: the state that is shown, and the admission.
+    #[test]
+    fn a_circuit_is_shown_as_calls_meet_it() {
+        use Override::{Auto, Disabled, ForceClosed, ForceOpen};
+        use StateName::{Closed, HalfOpen, Open};
+        let no = |reason, seconds| Admission::Denied(Rejection::lasting(reason, Duration::from_secs(seconds)));
+        let endless = Admission::Denied(Rejection::endless(Reason::ForcedOpen));
+        let table = [
+            (Closed, Auto, 0, Closed, Admission::Free),
+            (Open, Auto, 5, Open, no(Reason::CircuitOpen, 5)),
+            (Open, Auto, 0, HalfOpen, Admission::Probe(NOW)),
+            (HalfOpen, Auto, 0, HalfOpen, Admission::Probe(NOW)),
+            (HalfOpen, Auto, 5, HalfOpen, Admission::Probe(NOW.plus(Duration::from_secs(5)))),
+            (Closed, ForceOpen, 5, Open, no(Reason::ForcedOpen, 5)),
+            (Open, ForceClosed, 5, Closed, Admission::Free),
+            (Open, Disabled, 5, Closed, Admission::Free),
+        ];
+        for (state, hand, seconds, shown, admission) in table {
+            let status = BackendStatus::new(&BackendPolicy::default());
+            let beside = Beside { open_until: NOW.plus(Duration::from_secs(seconds)), ..idle() };
+            status.publish_beside(&beside);
+            let next = Circuit { state, hand, ..status.circuit() };
+            status.publish_word(status.circuit(), next, &beside).unwrap();
+            assert_eq!((status.state(NOW), status.read(NOW).admission), (shown, admission), "{state:?} {hand:?}");
+            // All probes taken.
+            let full = Circuit { probes: 1, ..next };
+            status.publish_word(next, full, &beside).unwrap();
+            let expected = if state == HalfOpen { no(Reason::HalfOpenBusy, 1) } else { admission };
+            assert_eq!(status.read(NOW).admission, expected, "{state:?} {hand:?}");
+        }
+        let status = BackendStatus::new(&BackendPolicy::default());
+        let forced = Circuit { hand: ForceOpen, ..status.circuit() };
+        status.publish_word(status.circuit(), forced, &idle()).unwrap();
+        assert_eq!(status.read(NOW).admission, endless);
+    }
+
+    #[test]
+    fn probes_are_staged_and_never_barred_for_good() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        // N, successes so far: probes that may be under way at once.
+        let table = [(1, 0, 1), (3, 0, 1), (3, 1, 2), (3, 2, 1), (5, 2, 3), (5, 4, 1), (1, 1, 1), (1, 2, 1), (2, 4, 1)];
+        for (calls, ok, expected) in table {
+            status.limits.half_open_calls.store(calls, Ordering::Relaxed);
+            let circuit = |probes| Circuit { state: StateName::HalfOpen, probes, ok, ..status.circuit() };
+            let taken = (0..10).take_while(|probes| status.has_probe(circuit(*probes))).count();
+            assert_eq!(taken, expected, "{ok} of {calls}");
+        }
+    }
+
+    #[test]
+    fn each_claim_takes_a_place_among_the_probes() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        let half = Circuit { state: StateName::HalfOpen, ok: 1, ..status.circuit() };
+        status.publish_word(status.circuit(), half, &idle()).unwrap();
+        for probes in 1..=2 {
+            assert_eq!(status.try_take(NOW), Ok(Slot { generation: half.generation, probe: true }));
+            assert_eq!(status.circuit(), Circuit { probes, ..half });
+        }
+        assert_eq!(status.try_take(NOW), Err(Rejection::lasting(Reason::HalfOpenBusy, HALF_OPEN_RETRY)));
+        assert_eq!((status.circuit().probes, status.in_flight()), (2, 2));
+    }
+
+    #[test]
+    fn the_last_place_in_flight_passes_no_other_gate() {
+        // Each of them ends sooner than a full backend is asked again.
+        let second = NOW.plus(Duration::from_secs(1));
+        let last_place = || BackendStatus::new(&BackendPolicy { max_in_flight: 1, ..BackendPolicy::default() });
+        let denied = |status: &BackendStatus| status.claim(NOW).unwrap_err().reason;
+        let status = last_place();
+        open(&status, second);
+        status.in_flight.store(1, Ordering::Relaxed);
+        assert_eq!(denied(&status), Reason::CircuitOpen);
+        let status = last_place();
+        let forced = Circuit { hand: Override::ForceOpen, ..status.circuit() };
+        status.publish_word(status.circuit(), forced, &Beside { open_until: second, ..idle() }).unwrap();
+        status.in_flight.store(1, Ordering::Relaxed);
+        assert_eq!(denied(&status), Reason::ForcedOpen);
+    }
+
+    #[test]
+    fn the_open_time_is_raised_before_the_word_and_lowered_after_it() {
+        let status = BackendStatus::new(&BackendPolicy::default());
+        let (sooner, later) = (NOW.plus(Duration::from_secs(5)), NOW.plus(Duration::from_secs(9)));
+        open(&status, sooner);
+        status.publish_beside(&Beside { open_until: later, ..idle() });
+        assert_eq!(status.open_until(), later);
+        status.publish_beside(&idle());
+        assert_eq!(status.open_until(), later, "the word still says open");
+        let (seen, forced) = (status.circuit(), Circuit { hand: Override::ForceOpen, ..status.circuit() });
+        assert_eq!(status.publish_word(Circuit { ok: 1, ..seen }, forced, &idle()), Err(seen));
+        assert_eq!(status.open_until(), later, "it was not swapped");
+        status.publish_word(seen, forced, &idle()).unwrap();
+        assert_eq!(status.open_until(), Instant::ZERO);
     }
 
     #[test]
@@ -652,5 +802,8 @@ mod tests {
         status.slow_start_from.store(NOW.as_nanos(), Ordering::Relaxed);
         let factor = |seconds| status.read(NOW.plus(Duration::from_secs(seconds))).slow_start;
         assert_eq!([factor(0), factor(2), factor(15), factor(30), factor(90)], [1_000, 1_000, 5_000, 10_000, 10_000]);
+        // A reload may take the ramp away meanwhile.
+        status.limits.slow_start_nanos.store(0, Ordering::Relaxed);
+        assert_eq!(status.read(NOW).slow_start, WHOLE);
     }
 }

@@ -227,6 +227,18 @@ mod tests {
             (&AZURE, 400, r#"{"error":{"message":"x","inner_error":{"code":"ResponsibleAIPolicyViolation"}}}"#.into(), Class::Policy),
             (&COMPATIBLE, 404, r#"{"error":{"message":"model \"x\" not found","type":"not_found_error","param":null,"code":null}}"#.into(), Class::NotFound),
             (&COMPATIBLE, 503, coded("503", "\"unavailable_error\""), Class::ServerError),
+            // A code acts as the status only where the status says no more than "bad request".
+            (&AZURE, 429, coded("\"401\"", "null"), Class::RateLimited),
+            (&AZURE, 400, coded("\"503\"", "null"), Class::ServerError),
+            (&OPENAI, 400, coded("\"401\"", "null"), Class::CallerFault),
+            (&OPENAI, 400, coded("\"unsupported_country_region_territory\"", "null"), Class::Permission),
+            (&OPENAI, 403, coded("\"model_not_found\"", "null"), Class::Permission),
+            (&COMPATIBLE, 400, r#"{"message":"no"}"#.into(), Class::CallerFault),
+            (&COMPATIBLE, 413, r#"{"message":"maximum context length"}"#.into(), Class::ContextWindow),
+            (&COMPATIBLE, 422, r#"{"message":"maximum context length"}"#.into(), Class::CallerFault),
+            (&OPENAI, 404, r#"{"error":{"message":"m","param":"model"}}"#.into(), Class::NotFound),
+            (&OPENAI, 404, r#"{"error":{"message":"m","param":"file_id"}}"#.into(), Class::CallerFault),
+            (&OPENAI, 404, coded("\"resource_not_found\"", "null"), Class::NotFound),
         ] {
             assert_eq!(answered(provider, status, &body), class, "{} {status} {body}", provider.name());
         }
@@ -272,6 +284,23 @@ mod tests {
         assert_eq!(judge(500, "the daily limit"), Class::QuotaExhausted);
         assert_eq!(judge(500, "oops"), Class::ServerError);
         assert_eq!(judge(429, "the daily limit"), Class::RateLimited);
+        let named = |code: Option<&str>, kind: Option<&str>| {
+            let [code, kind] = [code, kind].map(|word| word.map(str::to_owned));
+            let rule = ClassifyRule { status: None, code, kind, message_contains: None, class: ErrorType::Timeout };
+            let (code, kind) = (Some("c".to_owned()), Some("k".to_owned()));
+            let fields = ErrorFields { code, kind, ..ErrorFields::default() };
+            classify(Event::InBand(&fields), &OPENAI, &[rule]) == Class::Timeout(TimeoutKind::Status)
+        };
+        let table = [
+            (Some("c"), None, true),
+            (None, Some("k"), true),
+            (Some("c"), Some("k"), true),
+            (Some("other"), Some("k"), false),
+            (Some("c"), Some("other"), false),
+        ];
+        for (code, kind, expected) in table {
+            assert_eq!(named(code, kind), expected, "{code:?} {kind:?}");
+        }
     }
 
     #[test]

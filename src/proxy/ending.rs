@@ -326,7 +326,11 @@ mod tests {
     }
 
     fn end(grounds: &[Ground], last: Option<&Failure>) -> Ending {
-        decide(&Facts {
+        end_with(grounds, last, |_| {})
+    }
+
+    fn end_with(grounds: &[Ground], last: Option<&Failure>, change: fn(&mut Facts<'_>)) -> Ending {
+        let mut facts = Facts {
             route: "r",
             grounds,
             last,
@@ -336,7 +340,16 @@ mod tests {
             attempts: grounds.iter().filter(|ground| matches!(ground.why, Why::Tried(..))).count(),
             trail: "a timeout_error 5 ms; b api_connection_error 2 ms",
             expose_backends: true,
-        })
+        };
+        change(&mut facts);
+        decide(&facts)
+    }
+
+    fn message(ending: &Ending) -> &str {
+        match &ending.what {
+            Final::Own(words) => &words.message,
+            Final::Provider(_) => "",
+        }
     }
 
     fn status(ending: &Ending) -> (u16, &str) {
@@ -415,5 +428,76 @@ mod tests {
             words.message,
             "b: connection refused or failed (tried a timeout_error 5 ms; b api_connection_error 2 ms)"
         );
+    }
+
+    #[test]
+    fn time_that_is_over_is_504_whatever_failed_last() {
+        let reset = failure(Class::Reset, 0);
+        let ending = end_with(&[Ground::tried(&reset)], Some(&reset), |facts| facts.out_of_time = true);
+        assert_eq!((status(&ending), ending.reason), ((504, "total_timeout"), ExhaustedReason::Deadline));
+        assert_eq!(message(&ending), "route r: the request's time was over");
+        let blocked = passed("a", Reason::Blocked(Block::Rate), Some(3));
+        let ending = end_with(&[blocked], None, |facts| facts.out_of_time = true);
+        assert_eq!((status(&ending), ending.waits), ((504, "total_timeout"), Waits::default()));
+        let slow = failure(Class::Timeout(TimeoutKind::Idle), 0);
+        let ending = end_with(&[Ground::tried(&slow)], Some(&slow), |facts| facts.out_of_attempts = true);
+        assert_eq!((status(&ending), ending.reason), ((504, "idle_timeout"), ExhaustedReason::AttemptLimit));
+        assert_eq!(message(&ending), "b: no further data in time");
+        let cut = failure(Class::Cut, 0);
+        let ending = end(&[Ground::tried(&cut)], Some(&cut));
+        assert_eq!(message(&ending), "route r: the request's time was over");
+    }
+
+    #[test]
+    fn quota_is_all_or_it_is_a_rate() {
+        let spent = Failure { hint: Some(Duration::from_secs(90)), ..failure(Class::QuotaExhausted, 0) };
+        let ending = end(&[Ground::tried(&spent)], Some(&spent));
+        assert_eq!(
+            (status(&ending), ending.reason),
+            ((429, "all_backends_out_of_quota"), ExhaustedReason::QuotaExhausted)
+        );
+        assert_eq!(
+            message(&ending),
+            "route r: all 1 backends are out of quota; next in 90.0 s (b insufficient_quota_error 90.0 s)"
+        );
+        let limited = failure(Class::RateLimited, 0);
+        let both = [Ground::tried(&limited), passed("a", Reason::Blocked(Block::Money), Some(300))];
+        let ending = end_with(&both, Some(&limited), |facts| facts.out_of_budget = true);
+        assert_eq!(
+            (status(&ending), ending.reason),
+            ((429, "all_backends_rate_limited"), ExhaustedReason::RetryBudget)
+        );
+        assert_eq!(ending.waits.retry_after, Some(UNHINTED_WAIT));
+    }
+
+    #[test]
+    fn a_503_says_when_and_other_answers_only_that_the_retries_are_spent() {
+        let table = [(503, true), (529, true), (500, false), (502, false)];
+        for (answered, says_when) in table {
+            let last = Failure { hint: Some(Duration::from_millis(200)), ..failure(Class::ServerError, answered) };
+            let waits = end(&[Ground::tried(&last)], Some(&last)).waits;
+            // Never less than a second.
+            let expected = says_when.then_some(LEAST_WAIT);
+            assert_eq!(waits, Waits { retry_after: expected, should_not_retry: false }, "{answered}");
+        }
+        for (seconds, should_not_retry) in [(59, false), (60, true)] {
+            let ending = end(&[passed("a", Reason::CircuitOpen, Some(seconds))], None);
+            let retry_after = Some(Duration::from_secs(seconds));
+            assert_eq!(ending.waits, Waits { retry_after, should_not_retry });
+        }
+    }
+
+    #[test]
+    fn backends_are_named_only_where_that_is_wanted() {
+        let (first, last) = (failure(Class::Reset, 0), failure(Class::Reset, 0));
+        let grounds = [Ground::tried(&first), Ground::tried(&last)];
+        let hidden = end_with(&grounds, Some(&last), |facts| facts.expose_backends = false);
+        assert_eq!(message(&hidden), "a backend: connection reset before an answer");
+        let once = end(&grounds[..1], Some(&last));
+        assert_eq!(message(&once), "b: connection reset before an answer");
+        let nobody = [passed("a", Reason::Draining, None)];
+        let hidden = end_with(&nobody, None, |facts| facts.expose_backends = false);
+        assert_eq!(message(&hidden), "route r: no backend can serve now");
+        assert_eq!(message(&end(&[], None)), "route r: no backend can serve now");
     }
 }

@@ -341,6 +341,7 @@ mod tests {
             ("retry-after-ms", "inf", None),
             ("retry-after-ms", "", None),
             ("x-ms-retry-after-ms", "7", Some(7)),
+            ("retry-after-ms", "99999999999999", Some(604_800_000)),
             ("retry-after", "7", Some(7_000)),
             ("retry-after", " 1.5 ", Some(1_500)),
             ("retry-after", "0.5", Some(500)),
@@ -370,6 +371,7 @@ mod tests {
             ("1h2m3s", Some(3_723_000)),
             ("1h", Some(3_600_000)),
             ("1500µs", Some(1)),
+            ("3000000ns", Some(3)),
             ("64", Some(64_000)),
             ("2026-10-21T07:28:00Z", Some(30_000)),
             ("2026-10-21T09:28:00.5+02:00", Some(30_500)),
@@ -383,6 +385,34 @@ mod tests {
             let headers = [("x-ratelimit-remaining-tokens", "-27689"), ("x-ratelimit-reset-tokens", value)];
             let expected = expected.map(|wait| (wait, HintSource::ResetHeader));
             assert_eq!(found(&headers, "", ""), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn dates_of_rfc_3339() {
+        for (text, expected) in [
+            ("2110-03-01T00:00:00Z", Some(4_423_075_200)),
+            ("2027-02-28t23:59:58z", Some(1_803_859_198)),
+            ("2028-02-29 12:34:56+05:30", Some(1_835_420_696)),
+            ("2000-01-01T00:00:00-05:45", Some(946_705_500)),
+            ("1970-01-01T00:00:60Z", Some(60)),
+            ("1970-12-31T23:59:00Z", Some(31_535_940)),
+            ("1969-12-31T23:59:59Z", None),
+            ("2026-00-21T07:28:00Z", None),
+            ("2026-13-21T07:28:00Z", None),
+            ("2026-10-00T07:28:00Z", None),
+            ("2026-10-32T07:28:00Z", None),
+            ("2026-10-21T24:28:00Z", None),
+            ("2026-10-21T07:60:00Z", None),
+            ("2026-10-21T07:28:61Z", None),
+            ("2026-10-21X07:28:00Z", None),
+            ("2026/10-21T07:28:00Z", None),
+            ("2026-10-21T07-28:00Z", None),
+            ("2026-10-21T07:28:00", None),
+            ("2026-10-21T07:28:00+0530", None),
+            ("2026-10-21T07:28:0xZ", None),
+        ] {
+            assert_eq!(rfc3339(text).map(|at| at.as_secs()), expected, "{text}");
         }
     }
 
@@ -405,6 +435,9 @@ mod tests {
         let all = [("retry-after-ms", "soon"), ("retry-after", "2")];
         assert_eq!(found(&all, "try again in 9s", ""), Some((2_000, HintSource::RetryAfter)));
         assert_eq!(found(&all[..1], "try again in 9s", ""), Some((9_000, HintSource::Message)));
+        use HintSource as S;
+        let names = [S::RetryAfterMs, S::RetryAfter, S::ResetHeader, S::Message].map(HintSource::name);
+        assert_eq!(names, ["retry-after-ms", "retry-after", "reset_header", "message"]);
     }
 
     #[test]
@@ -416,6 +449,8 @@ mod tests {
             ("Please Retry After 1 second", Some(1_000)),
             ("Try again in 2 minutes", Some(120_000)),
             ("retry in 500 ms", Some(500)),
+            ("Please try again in 1m12s, or contact us", Some(72_000)),
+            ("Please try again in 1m12s or contact us", Some(72_000)),
             ("retry after tomorrow", None),
             ("try again in 5 apples", None),
             ("daily limit", None),

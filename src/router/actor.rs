@@ -6,66 +6,22 @@ use std::sync::Arc;
 use actix::{Actor, Context, Handler, Message};
 
 use super::View;
-use super::picker::Picker;
+use super::desk::Desk;
 use super::plan::{Chosen, Exhausted, Plan};
-use super::selection::{self, Bench, Scratch};
-use super::table::{Candidate, Table};
+use super::table::Table;
 use crate::backend::Outbox;
 use crate::clock;
 
-/// Owner of one worker's copy of the table and its balancing credits.
+/// Owner of one worker's desk.
 pub(super) struct RouterActor {
-    table: Arc<Table>,
+    desk: Desk,
     view: View,
-    pickers: Vec<Vec<Picker>>,
-    outbox: Arc<Outbox>,
-    random: fastrand::Rng,
-    scratch: Scratch,
 }
 
 impl RouterActor {
     pub(super) fn new(view: View, outbox: Arc<Outbox>) -> Self {
-        let mut random = fastrand::Rng::new();
         let table = Rc::clone(&view).borrow().clone();
-        let pickers = table.pickers(&mut random);
-        Self { table, view, pickers, outbox, random, scratch: Scratch::default() }
-    }
-
-    /// Credits of members that stay in their route and tier go on.
-    fn carry_over(&mut self, table: &Arc<Table>) {
-        let mut pickers = table.pickers(&mut self.random);
-        for route in table.routes() {
-            let Some(earlier) = self.table.find(route.config.name.as_str()) else { continue };
-            for (tier, members) in route.tiers.iter().enumerate() {
-                let Some(old) = earlier.tiers.get(tier) else { continue };
-                let kept = members.iter().enumerate().filter_map(|(new, member)| {
-                    let at = old.iter().position(|known| known.backend.id() == member.backend.id())?;
-                    Some((new, at))
-                });
-                pickers[route.index][tier].carry_over(&self.pickers[earlier.index][tier], kept);
-            }
-        }
-        self.pickers = pickers;
-        self.table = Arc::clone(table);
-        self.view.replace(Arc::clone(table));
-    }
-
-    /// Has a selection made with everything this worker brings to one.
-    fn choose<T>(&mut self, plan: &mut Plan, select: impl FnOnce(&mut Plan, &mut Bench<'_>) -> T) -> T {
-        // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
-        let current = plan.is_of(&self.table);
-        let mut fresh;
-        let pickers = if current {
-            self.pickers[plan.route().index].as_mut_slice()
-        } else {
-            let strategy = plan.route().config.strategy;
-            let weights = |tier: &Vec<Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
-            fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
-            fresh.as_mut_slice()
-        };
-        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
-        let mut bench = Bench { pickers, outbox, random, scratch, now: clock::now() };
-        select(plan, &mut bench)
+        Self { desk: Desk::new(table, outbox, fastrand::Rng::new()), view }
     }
 }
 
@@ -92,10 +48,7 @@ impl Handler<LeastBad> for RouterActor {
     type Result = actix::MessageResult<LeastBad>;
 
     fn handle(&mut self, LeastBad(mut plan): LeastBad, _: &mut Context<Self>) -> Self::Result {
-        let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
-        // Who is the least bad is no matter of balance.
-        let bench = Bench { pickers: &mut [], outbox, random, scratch, now: clock::now() };
-        let chosen = selection::least_bad(&mut plan, &bench);
+        let chosen = self.desk.least_bad(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
 }
@@ -104,7 +57,7 @@ impl Handler<Next> for RouterActor {
     type Result = actix::MessageResult<Next>;
 
     fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
-        let chosen = self.choose(&mut plan, selection::select);
+        let chosen = self.desk.next(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
 }
@@ -118,7 +71,7 @@ impl Handler<Beside> for RouterActor {
     type Result = Option<(Plan, Chosen)>;
 
     fn handle(&mut self, Beside(mut plan, place): Beside, _: &mut Context<Self>) -> Self::Result {
-        let chosen = self.choose(&mut plan, |plan, bench| selection::hedge(plan, place, bench))?;
+        let chosen = self.desk.beside(&mut plan, place, clock::now())?;
         Some((plan, chosen))
     }
 }
@@ -132,6 +85,7 @@ impl Handler<Swap> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, Swap(table): Swap, _: &mut Context<Self>) {
-        self.carry_over(&table);
+        self.desk.carry_over(&table);
+        self.view.replace(table);
     }
 }

@@ -60,7 +60,7 @@ impl Picker {
             .collect();
         if !entrants.is_empty() && picker.is_smooth() {
             for _ in 0..virtual_start {
-                let chosen = picker.richest(&entrants);
+                let chosen = picker.richest(entrants.iter());
                 picker.commit(&entrants, chosen);
             }
         }
@@ -76,7 +76,7 @@ impl Picker {
     /// that are random.
     pub fn choose(&self, entrants: &[Entrant], random: &mut fastrand::Rng) -> usize {
         match self.strategy {
-            Strategy::WeightedRoundRobin | Strategy::RoundRobin => self.richest(entrants),
+            Strategy::WeightedRoundRobin | Strategy::RoundRobin => self.richest(entrants.iter()),
             Strategy::Random => entrants[random.usize(..entrants.len())].index,
             Strategy::RandomWeighted => by_weight(entrants, random),
             Strategy::LeastBusy => self.least_busy(entrants),
@@ -89,13 +89,10 @@ impl Picker {
         if !self.is_smooth() {
             return;
         }
-        let total: u128 = entrants.iter().map(|entrant| u128::from(self.weight(entrant))).sum();
-        if total == 0 {
-            return;
-        }
+        let shares = self.shares(entrants.iter());
         let mut given = 0;
         for entrant in entrants {
-            let share = ((u128::from(self.weight(entrant)) << FRACTION_BITS) / total) as i64;
+            let share = shares.of(self.weight(entrant));
             given += share;
             self.credits[entrant.index] += share;
         }
@@ -139,21 +136,20 @@ impl Picker {
         if self.strategy == Strategy::RoundRobin { 1 } else { entrant.weight }
     }
 
-    fn richest(&self, entrants: &[Entrant]) -> usize {
-        let total: u128 = entrants.iter().map(|entrant| u128::from(self.weight(entrant))).sum();
-        let after = |entrant: &Entrant| {
-            let share = ((u128::from(self.weight(entrant)) << FRACTION_BITS) / total.max(1)) as i64;
-            self.credits[entrant.index].saturating_add(share)
-        };
-        let mut best = &entrants[0];
-        let mut best_credit = after(best);
-        for entrant in &entrants[1..] {
-            let credit = after(entrant);
-            if credit > best_credit.saturating_add(TIE) {
-                (best, best_credit) = (entrant, credit);
+    fn shares<'e>(&self, entrants: impl Iterator<Item = &'e Entrant>) -> Shares {
+        Shares::among(entrants.map(|entrant| u128::from(self.weight(entrant))).sum())
+    }
+
+    fn richest<'e>(&self, entrants: impl Iterator<Item = &'e Entrant> + Clone) -> usize {
+        let shares = self.shares(entrants.clone());
+        let (mut richest, mut most) = (0, i64::MIN);
+        for entrant in entrants {
+            let credit = self.credits[entrant.index].saturating_add(shares.of(self.weight(entrant)));
+            if most.saturating_add(TIE) < credit {
+                (richest, most) = (entrant.index, credit);
             }
         }
-        best.index
+        richest
     }
 
     /// Least (in flight + 1) per weight; the smooth credits decide among the tied.
@@ -161,18 +157,26 @@ impl Picker {
         let is_less = |a: &Entrant, b: &Entrant| {
             u128::from(a.in_flight + 1) * u128::from(b.weight) < u128::from(b.in_flight + 1) * u128::from(a.weight)
         };
-        let mut least: Vec<Entrant> = Vec::with_capacity(entrants.len());
-        for entrant in entrants {
-            match least.first() {
-                Some(known) if is_less(known, entrant) => {}
-                Some(known) if is_less(entrant, known) => {
-                    least.clear();
-                    least.push(*entrant);
-                }
-                Some(_) | None => least.push(*entrant),
-            }
-        }
-        self.richest(&least)
+        let least = entrants.iter().reduce(|least, entrant| if is_less(entrant, least) { entrant } else { least });
+        self.richest(entrants.iter().filter(|entrant| least.is_some_and(|least| !is_less(least, entrant))))
+    }
+}
+
+/// What a weight is worth of one pick.
+struct Shares {
+    /// Of weight 1, with twice the fractional bits: dividing once is enough for all members.
+    unit: u128,
+}
+
+impl Shares {
+    /// Among members of this weight in all, which is above 0.
+    fn among(total: u128) -> Self {
+        Self { unit: (1 << (2 * FRACTION_BITS)) / total.max(1) }
+    }
+
+    /// The share of a weight, at most one pick.
+    fn of(&self, weight: u64) -> i64 {
+        ((u128::from(weight) * self.unit) >> FRACTION_BITS) as i64
     }
 }
 
@@ -215,174 +219,4 @@ fn lower_of_two<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
-
-    use super::*;
-
-    fn entrants(weights: &[u64], available: &[bool]) -> Vec<Entrant> {
-        weights
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| available[*index])
-            .map(|(index, weight)| Entrant { index, weight: *weight, in_flight: 0, latency: None })
-            .collect()
-    }
-
-    fn pick(picker: &mut Picker, entrants: &[Entrant]) -> usize {
-        let chosen = picker.choose(entrants, &mut fastrand::Rng::with_seed(1));
-        picker.commit(entrants, chosen);
-        chosen
-    }
-
-    #[test]
-    fn smooth_round_robin_spreads_the_picks_evenly() {
-        let weights = [700_000, 300_000];
-        let mut picker = Picker::new(Strategy::WeightedRoundRobin, &weights, 0);
-        let all = entrants(&weights, &[true, true]);
-        let order: Vec<usize> = (0..10).map(|_| pick(&mut picker, &all)).collect();
-        assert_eq!(order.iter().filter(|index| **index == 0).count(), 7);
-        assert!(order.windows(3).all(|three| three.contains(&0)), "never three of the lighter in a row: {order:?}");
-    }
-
-    #[test]
-    fn round_robin_ignores_weights() {
-        let weights = [900_000, 100_000];
-        let mut picker = Picker::new(Strategy::RoundRobin, &weights, 0);
-        let all = entrants(&weights, &[true, true]);
-        let order: Vec<usize> = (0..6).map(|_| pick(&mut picker, &all)).collect();
-        assert_eq!(order, [0, 1, 0, 1, 0, 1]);
-    }
-
-    #[test]
-    fn random_weighted_keeps_its_share_within_three_sigma() {
-        let weights = [700_000, 300_000];
-        let picker = Picker::new(Strategy::RandomWeighted, &weights, 0);
-        let all = entrants(&weights, &[true, true]);
-        let mut random = fastrand::Rng::with_seed(7);
-        let heavy = (0..10_000).filter(|_| picker.choose(&all, &mut random) == 0).count() as f64;
-        let sigma = (10_000.0 * 0.7_f64 * 0.3).sqrt();
-        assert!((heavy - 7_000.0).abs() < 3.0 * sigma, "{heavy}");
-    }
-
-    #[test]
-    fn least_busy_weighs_calls_in_flight() {
-        let picker = Picker::new(Strategy::LeastBusy, &[1, 1, 2], 0);
-        let mut three = entrants(&[1, 1, 2], &[true, true, true]);
-        three[0].in_flight = 1;
-        three[1].in_flight = 3;
-        three[2].in_flight = 2;
-        assert_eq!(picker.choose(&three, &mut fastrand::Rng::with_seed(1)), 2);
-    }
-
-    #[test]
-    fn lowest_latency_takes_the_faster_of_two_and_tries_an_unknown_once() {
-        let picker = Picker::new(Strategy::LowestLatency, &[1, 1], 0);
-        let mut two = entrants(&[1, 1], &[true, true]);
-        two[0].latency = Some(2.0);
-        two[1].latency = Some(0.5);
-        let mut random = fastrand::Rng::with_seed(3);
-        assert!((0..20).all(|_| picker.choose(&two, &mut random) == 1));
-        two[1].latency = None;
-        assert_eq!(picker.choose(&two, &mut random), 1);
-        two[1].in_flight = 1;
-        assert_eq!(picker.choose(&two, &mut random), 0);
-    }
-
-    #[test]
-    fn a_recovering_tier_keeps_its_share_of_the_picks_within_one() {
-        for share in [0, 1_000, 3_333, 5_000, 9_999, 10_000] {
-            let mut picker = Picker::new(Strategy::WeightedRoundRobin, &[1], 0);
-            let mut kept = 0.0;
-            for pick in 1..=1_000 {
-                let (keeps, credit) = picker.keeps(share);
-                picker.commit_kept(credit);
-                kept += f64::from(u8::from(keeps));
-                let due = f64::from(pick) * share as f64 / 1e4;
-                assert!((kept - due).abs() <= 1.0, "{share}: {kept} of {pick}");
-            }
-        }
-    }
-
-    #[test]
-    fn lowest_latency_sends_the_first_calls_to_different_backends() {
-        let picker = Picker::new(Strategy::LowestLatency, &[1, 1, 1, 1], 0);
-        let mut four = entrants(&[1, 1, 1, 1], &[true; 4]);
-        let mut random = fastrand::Rng::with_seed(5);
-        for _ in 0..8 {
-            let chosen = picker.choose(&four, &mut random);
-            four[chosen].in_flight += 1;
-        }
-        let busy: Vec<u32> = four.iter().map(|entrant| entrant.in_flight).collect();
-        assert!(busy.iter().all(|calls| 1 <= *calls), "one each, before any has two: {busy:?}");
-        four.iter_mut().for_each(|entrant| entrant.in_flight = 1);
-        four[2].latency = Some(60.0);
-        assert!((0..20).all(|_| picker.choose(&four, &mut random) == 2), "nobody waits for two unknown ones");
-    }
-
-    #[test]
-    fn lowest_latency_weighs_calls_in_flight_and_weights() {
-        let picker = Picker::new(Strategy::LowestLatency, &[1, 1], 0);
-        let mut random = fastrand::Rng::with_seed(9);
-        // Seconds, calls, weight of both; who is chosen.
-        let table = [
-            ((1.0, 0, 1), (1.0, 0, 1), 0),
-            ((1.0, 1, 1), (1.5, 0, 1), 1),
-            ((1.0, 2, 4), (1.0, 0, 1), 0),
-            ((0.0, 0, 1), (0.0, 9, 1), 0),
-            ((0.4, u32::MAX, 1), (0.5, 0, 1), 1),
-        ];
-        for (low, high, expected) in table {
-            let entrant =
-                |index, (seconds, in_flight, weight)| Entrant { index, weight, in_flight, latency: Some(seconds) };
-            let two = [entrant(0, low), entrant(1, high)];
-            assert!((0..9).all(|_| picker.choose(&two, &mut random) == expected), "{two:?}");
-        }
-    }
-
-    /// Runs a history of availability and says by how many picks any member strayed from its expected share.
-    fn worst_error(weights: &[u64], history: &[Vec<bool>], virtual_start: u32) -> f64 {
-        let mut picker = Picker::new(Strategy::WeightedRoundRobin, weights, virtual_start);
-        let mut expected = vec![0.0; weights.len()];
-        let mut picks = vec![0.0; weights.len()];
-        let mut worst: f64 = 0.0;
-        for available in history {
-            let present = entrants(weights, available);
-            if present.is_empty() {
-                continue;
-            }
-            let total: u64 = present.iter().map(|entrant| entrant.weight).sum();
-            for entrant in &present {
-                expected[entrant.index] += entrant.weight as f64 / total as f64;
-            }
-            picks[pick(&mut picker, &present)] += 1.0;
-            for (picked, due) in picks.iter().zip(&expected) {
-                worst = worst.max((picked - due).abs());
-            }
-        }
-        worst
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-
-        /// spec/resilience.md 6.2: within two picks of the expected share, whatever comes and goes.
-        #[test]
-        fn shares_are_exact_within_two_picks(
-            weights in prop::collection::vec(1_u64..1_000_000, 2..8),
-            seed in any::<u64>(),
-            churn in 0_u32..5,
-        ) {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let history: Vec<Vec<bool>> =
-                (0..600).map(|_| weights.iter().map(|_| random.u32(..10) >= churn).collect()).collect();
-            prop_assert!(worst_error(&weights, &history, 0) <= 2.0);
-        }
-
-        #[test]
-        fn a_virtual_start_keeps_the_bound(start in 0..MAX_VIRTUAL_START) {
-            let history = vec![vec![true, true, true]; 300];
-            prop_assert!(worst_error(&[700_000, 200_000, 100_000], &history, start) <= 2.0);
-        }
-    }
-}
+mod tests;

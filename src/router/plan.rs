@@ -50,7 +50,9 @@ pub struct Plan {
     /// Fallback routes still to be tried, nearest first.
     waiting: VecDeque<RouteName>,
     visited: Vec<RouteName>,
-    tried: Vec<BackendId>,
+    /// Most requests try one, which needs no room on the heap.
+    first_tried: Option<BackendId>,
+    further_tried: Vec<BackendId>,
     /// Those of the tried that may be called again, and from when on.
     again: Vec<(BackendId, Instant)>,
     attempts: usize,
@@ -61,21 +63,23 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Begins with the route that `model` names.
-    pub(super) fn new(table: &Arc<Table>, route: &Arc<RouteEntry>, model: &str, need: Need) -> Self {
-        Self {
+    /// Begins with the route that `model` names in a table; none if no route has the name.
+    pub fn of(table: &Arc<Table>, model: &str, need: Need) -> Option<Self> {
+        let route = table.find(model)?;
+        Some(Self {
             table: Arc::clone(table),
             route: Arc::clone(route),
             asked: Arc::clone(route),
             matched: route.matched(model).map(Arc::from),
             waiting: VecDeque::new(),
             visited: Vec::new(),
-            tried: Vec::new(),
+            first_tried: None,
+            further_tried: Vec::new(),
             again: Vec::new(),
             attempts: 0,
             too_small: None,
             need,
-        }
+        })
     }
 
     /// Whether it was made by this table.
@@ -100,7 +104,7 @@ impl Plan {
 
     /// Whether a backend was tried in this request.
     pub fn has_tried(&self, backend: &BackendId) -> bool {
-        self.tried.contains(backend)
+        self.first_tried.as_ref() == Some(backend) || self.further_tried.contains(backend)
     }
 
     /// A tried backend may be called once more, from `at` on.
@@ -173,8 +177,12 @@ impl Plan {
     pub(super) fn note_tried(&mut self, backend: &BackendId) {
         self.attempts += 1;
         self.again.retain(|(known, _)| known != backend);
-        if !self.has_tried(backend) {
-            self.tried.push(backend.clone());
+        if self.has_tried(backend) {
+            return;
+        }
+        match &self.first_tried {
+            None => self.first_tried = Some(backend.clone()),
+            Some(_) => self.further_tried.push(backend.clone()),
         }
     }
 }

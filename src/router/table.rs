@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderValue;
 
 use super::hedge_budget::HedgeBudget;
-use super::picker::{MAX_VIRTUAL_START, Picker};
+use super::picker::Picker;
 use super::plan::Need;
 use super::retry_budget::RetryBudget;
 use crate::backend::Backend;
@@ -170,7 +170,7 @@ impl Table {
     }
 
     /// Fresh pickers for a worker, one per route and tier. `start` draws the virtual start.
-    pub(super) fn pickers(&self, random: &mut fastrand::Rng) -> Vec<Vec<Picker>> {
+    pub(super) fn pickers(&self, mut start: impl FnMut() -> u32) -> Vec<Vec<Picker>> {
         let mut pickers = vec![Vec::new(); self.size];
         for route in self.routes.values().chain(&self.wildcards) {
             pickers[route.index] = route
@@ -178,7 +178,7 @@ impl Table {
                 .iter()
                 .map(|tier| {
                     let weights: Vec<u64> = tier.iter().map(|candidate| candidate.weight).collect();
-                    Picker::new(route.config.strategy, &weights, random.u32(..MAX_VIRTUAL_START))
+                    Picker::new(route.config.strategy, &weights, start())
                 })
                 .collect();
         }

@@ -1,5 +1,6 @@
 //! Selection over real backends and their actors, on a paused clock: what a route's extra attempts add to the load.
 
+mod choice;
 mod gates;
 
 use std::collections::HashMap;

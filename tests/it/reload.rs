@@ -1,6 +1,14 @@
 //! A saved file is taken over while serving; a bad one changes nothing.
 
-use crate::support::{Ask, Ending, Gateway, Providers, wait_for, words_of};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::support::{Ask, Ending, Gateway, Providers, status, wait_for, words_of};
+
+/// Reloads while others ask.
+const RELOADS: usize = 6;
+
+/// Who asks meanwhile.
+const CLIENTS: usize = 3;
 
 /// One route over both providers, the named one first.
 fn first(providers: &Providers, name: &str) -> String {
@@ -42,4 +50,52 @@ fn a_broken_file_is_told_and_the_running_configuration_stays() {
     gateway.save(&first(&providers, "azure"));
     gateway.wait_event("config applied");
     gateway.wait_scrape("the mend", |scrape| scrape.sum("breakwater_config_last_reload_successful", &[]) == 1.0);
+}
+
+/// Promise 14 of spec/resilience.md: no reload loses a request or an open circuit.
+#[test]
+fn reloads_under_load_lose_no_request_and_no_circuit() {
+    let providers = Providers::pair();
+    let edited = |attempts: usize| {
+        let resilience = "circuit_breaker: {wait_duration_in_open_state: 300s}";
+        let attempts = format!("attempts: {{max_attempts: {}}}", 2 + attempts % 2);
+        format!("{}resilience: {{{resilience}, {attempts}}}\n", first(&providers, "openai"))
+    };
+    let gateway = Gateway::start(edited(0));
+    providers.fault("openai", status(503));
+    let mut client = gateway.connect();
+    wait_for("the open circuit", || {
+        (client.ask(&Ask::chat("live")).header("x-breakwater-attempts") == Some("azure=200")).then_some(())
+    });
+    // It would answer again, but nobody is to find out.
+    providers.heal("openai");
+    let before = providers.calls("openai");
+    let (is_over, asked) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = gateway.connect();
+                while !is_over.load(Ordering::Acquire) {
+                    let answer = client.ask(&Ask::chat("live"));
+                    assert_eq!(
+                        (answer.status(), answer.header("x-breakwater-backend")),
+                        (200, Some("azure")),
+                        "{answer:?}"
+                    );
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for reload in 1..=RELOADS {
+            let seen = asked.load(Ordering::Relaxed);
+            gateway.save(&edited(reload));
+            wait_for("the reload", || (reload <= gateway.events("config applied").len()).then_some(()));
+            wait_for("requests after it", || (seen < asked.load(Ordering::Relaxed)).then_some(()));
+        }
+        is_over.store(true, Ordering::Release);
+    });
+    assert_eq!(providers.calls("openai"), before, "the circuit stayed open");
+    let scrape = gateway.scrape();
+    assert_eq!(scrape.sum("breakwater_circuit_state", &[("backend", "openai")]), 2.0);
+    assert_eq!(scrape.sum("breakwater_circuit_transitions_total", &[("backend", "openai")]), 1.0);
 }

@@ -54,3 +54,19 @@ impl Pending {
         self.calls.values().filter(is_young).count() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_are_noted_than_there_is_room_for() {
+        let mut pending = Pending::default();
+        let begin = |pending: &mut Pending, permit| pending.begin(permit, Instant::ZERO, Kind::Unary, Duration::ZERO);
+        (0..MAX_PENDING as u64 + 5).for_each(|permit| begin(&mut pending, permit));
+        assert_eq!(pending.len(), MAX_PENDING);
+        pending.end(3);
+        begin(&mut pending, u64::MAX);
+        assert_eq!(pending.len(), MAX_PENDING, "what ends makes room");
+    }
+}

@@ -194,7 +194,12 @@ fn a_long_run_needs_half_of_the_calls_only() {
     let begin: String = (0..30).map(|call| format!("0s begin f{call} s{call}\n")).collect();
     let fail = |calls: std::ops::Range<usize>| -> String { calls.map(|call| format!("1s fail f{call}\n")).collect() };
     check(&format!("{begin}{}1s tick = closed run:14\n", fail(0..14)));
-    // From 15 = 3 × 5 on half of all calls is enough: 30 of 60 is reached last.
+    // From 15 = 3 × 5 on half of all calls is enough, and not before.
+    let twenty: String = (0..10).map(|call| format!("0s begin f{call} s{call}\n")).collect();
+    let no_ratio = Policy { failure_rate_threshold: None, ..policy() };
+    check_with(no_ratio, &format!("{twenty}{}1s tick = closed run:10\n", fail(0..10)));
+    let thirty: String = (0..15).map(|call| format!("0s begin f{call} s{call}\n")).collect();
+    check(&format!("{thirty}{}1s fail f14 = open by:run\n", fail(0..14)));
     check(&format!("{begin}{}1s tick = closed run:29\n1s fail f29 = open by:run\n", fail(0..29)));
 }
 
@@ -314,6 +319,55 @@ fn a_stream_that_breaks_counts_where_its_success_did() {
     // In no later one, and not if its success was late.
     check(&format!("{opened}6s reset\n 7s reset = closed\n 7s break p = late run:0"));
     check(&format!("{opened}6s claim v\n 16s tick\n 16s ok v = late\n 17s break v = late half_open"));
+}
+
+#[test]
+fn a_stream_that_breaks_later_is_a_failure_of_its_own_moment_and_not_a_slow_one() {
+    let begin = "0s begin a b c d e f g h i j\n 1s ok a b c d e f g h i j\n";
+    let slow = Policy {
+        slow_call_duration: Some(Duration::from_secs(2)),
+        slow_call_rate_threshold: 5_000,
+        consecutive_failures: None,
+        failure_rate_threshold: None,
+        ..policy()
+    };
+    check_with(slow, &format!("{begin}30s break a b c d e f g h i j = closed window:10/20"));
+    // Beneath an operator's hand: on time or late, but nothing is booked.
+    check("0s disabled\n 1s begin a\n 2s ok a\n 3s break a = counted window:0/0");
+    check("0s begin a\n 1s ok a\n 2s force_open\n 3s break a = late window:0/0");
+    check("0s force_closed\n 1s begin a\n 2s ok a\n 3s break a = counted window:1/2");
+}
+
+#[test]
+fn a_probe_teaches_the_pace_by_its_success_only() {
+    let many = || Policy { half_open_calls: 10, ..policy() };
+    let opened = "0s begin a b c d e\n 0s fail a b c d e = open\n";
+    let probes = "5s claim k l m n o p q r s t\n";
+    let closed = format!("{opened}{probes}6s ok k l m n o p q r s t = closed\n 10s begin x y\n");
+    check_with(many(), &format!("{closed}12s cut x = window:0/0\n 12.001s cut y = window:1/1"));
+    let neutral = format!("{opened}{probes}6s neutral k l m n o p q r s t\n 6s reset\n 10s begin x\n");
+    check_with(many(), &format!("{neutral}39s cut x = window:0/0"));
+}
+
+#[test]
+fn a_probes_stream_may_break_after_its_level_was_forgiven() {
+    let opened = "0s begin a b c d e\n 0s fail a b c d e = open\n 5s claim p\n 6s ok p\n 6s claim q r\n 7s ok q r = closed level:1\n";
+    check(&format!("{opened}67s tick = level:0\n 70s break p = counted run:1"));
+}
+
+#[test]
+fn a_call_of_an_earlier_generation_is_not_waited_for() {
+    let mut scene = Scene::new(policy());
+    scene.play("0s begin a");
+    let Record { permit, started, kind, .. } = scene.calls["a"];
+    let generation = scene.breaker.generation() + 1;
+    scene.breaker.begin(Start { permit: permit + 1, generation, started, kind, limit: LIMIT });
+    scene.play("0s tick = pending:1");
+    let breaker = CircuitBreaker::restarted(policy(), 7, Hand::ForceOpen, START);
+    assert_eq!((breaker.hand(), breaker.slow_start_from()), (Hand::ForceOpen, Some(START)));
+    assert_eq!((breaker.name(), breaker.generation()), (StateName::Open, 7));
+    let off = CircuitBreaker::restarted(Policy { enabled: false, ..policy() }, 7, Hand::ForceOpen, START);
+    assert_eq!(off.hand(), Hand::Disabled);
 }
 
 #[test]

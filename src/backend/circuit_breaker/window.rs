@@ -136,6 +136,15 @@ mod tests {
     }
 
     #[test]
+    fn no_time_is_too_far_for_it() {
+        let mut window = Window::new(Duration::ZERO);
+        window.book(Instant::NEVER, Instant::NEVER, Entry::Failure, true);
+        assert_eq!(window.sums(Instant::NEVER).failures, 1);
+        assert!(window.begins(Instant::NEVER) < Instant::NEVER);
+        assert_eq!(Window::new(Duration::MAX).begins(Instant::NEVER), Instant::ZERO);
+    }
+
+    #[test]
     fn what_began_too_early_or_in_the_future_is_not_booked() {
         let mut window = Window::new(Duration::from_secs(40));
         window.book(at(99), at(139), Entry::Success, false);

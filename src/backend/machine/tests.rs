@@ -2,6 +2,7 @@
 
 mod cell;
 mod checks;
+mod edges;
 mod outages;
 
 use super::*;
