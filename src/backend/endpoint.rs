@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::circuit_breaker::{Change, StateName};
+use super::circuit_breaker::{Change, Kind, StateName};
 use super::machine::{Edge, Event, Machine, What};
 use super::outcome::{Class, Effect, TimeoutKind};
 use super::status::{Admission, BackendStatus, Reason, Rejection, Slot};
@@ -90,14 +90,8 @@ impl Endpoint {
     /// A connection was made outside of any call: an open circuit whose time is over closes. On the control arbiter.
     pub(super) fn connected(&self, now: Instant) -> Vec<Change> {
         let Ok(slot @ Slot { probe: true, .. }) = self.claim(now) else { return Vec::new() };
-        let event = |what| Event {
-            permit: 0,
-            generation: slot.generation,
-            host: slot,
-            started: now,
-            kind: super::Kind::Unary,
-            what,
-        };
+        let event =
+            |what| Event { permit: 0, generation: slot.generation, host: slot, started: now, kind: Kind::Unary, what };
         let claimed = event(What::ClaimedHost { lease: now.plus(Duration::from_secs(1)) });
         self.settle(&[claimed, event(What::Reached { after: Duration::ZERO })], now)
     }
@@ -193,7 +187,6 @@ const fn effect(class: Class) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Kind;
     use crate::backend::outcome::ConnectPhase;
 
     const START: Instant = Instant::from_nanos(1_000_000_000_000);
