@@ -284,7 +284,7 @@ pub fn push_millis(out: &mut Vec<u8>, span: Duration) {
 const MAX_DIGITS: usize = 20;
 
 /// Writes a number in decimal with at least `width` digits.
-fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
+pub fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
     let mut digits = [b'0'; MAX_DIGITS];
     let mut at = MAX_DIGITS;
     while 0 < count || MAX_DIGITS - at < width {
