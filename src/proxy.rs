@@ -449,7 +449,7 @@ fn provider_reply(last: &Failure, status: u16, waits: Waits, outcome: RequestOut
     let json = HeaderValue::from_static("application/json");
     let (status, body) = match &last.said {
         Said::Answer(answer) => {
-            forward::to_client(&mut headers, &answer.headers);
+            headers = forward::for_client(answer.headers.clone());
             let body =
                 match final_error::normalise(backend, answer.status, &answer.content_type, &answer.body, last.kind()) {
                     FinalBody::Verbatim => answer.body.clone(),

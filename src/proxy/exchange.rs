@@ -424,9 +424,8 @@ impl Stage<'_> {
         length: Option<u64>,
     ) -> Attempted {
         let policy = &self.plan.route().config.policy;
-        let mut headers = HeaderMap::new();
-        forward::to_client(&mut headers, answer.headers());
-        let status = answer.status;
+        let (status, headers, upstream) = answer.into_parts();
+        let mut headers = forward::for_client(headers);
         let (total, keepalive) = match &source {
             Source::Events(_) => (clock::now().plus(policy.stream_total), policy.keepalive),
             Source::Raw => (self.clocks.deadline, None),
@@ -439,7 +438,7 @@ impl Stage<'_> {
             );
         }
         let relay = Relay::new(Start {
-            upstream: answer.body,
+            upstream,
             source,
             queue,
             is_end,

@@ -14,17 +14,20 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// Client headers that reach a provider.
-const FORWARDED: [&str; 9] = [
-    "content-type",
-    "accept",
-    "openai-beta",
-    "idempotency-key",
-    "x-client-request-id",
-    "traceparent",
-    "tracestate",
-    "anthropic-version",
-    "anthropic-beta",
-];
+fn is_forwarded(name: &str) -> bool {
+    matches!(
+        name,
+        "content-type"
+            | "accept"
+            | "openai-beta"
+            | "idempotency-key"
+            | "x-client-request-id"
+            | "traceparent"
+            | "tracestate"
+            | "anthropic-version"
+            | "anthropic-beta"
+    )
+}
 
 /// Never forwarded, whatever `defaults.forward_client_headers` says: credentials, and what belongs to one connection.
 const NEVER_FORWARDED: [&str; 16] = [
@@ -50,21 +53,24 @@ const NEVER_FORWARDED: [&str; 16] = [
 const NEVER_FORWARDED_PREFIXES: [&str; 5] = ["proxy-", "x-forwarded-", "x-stainless-", "x-breakwater-", "x-litellm-"];
 
 /// Provider headers that a client never sees.
-const NOT_RELAYED: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "set-cookie",
-    "alt-svc",
-    "server",
-    "date",
-    "strict-transport-security",
-    "content-length",
-    "proxy-authenticate",
-];
+fn is_not_relayed(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "set-cookie"
+            | "alt-svc"
+            | "server"
+            | "date"
+            | "strict-transport-security"
+            | "content-length"
+            | "proxy-authenticate"
+    )
+}
 
 /// Prefixes of the same kind: nobody but us says what ours say.
 const NOT_RELAYED_PREFIXES: [&str; 4] = ["access-control-", "proxy-", "x-breakwater-", "x-litellm-"];
@@ -78,7 +84,7 @@ pub fn to_provider(
     request_id: &HeaderValue,
 ) {
     for (name, value) in client {
-        if FORWARDED.contains(&name.as_str()) || !also.is_empty() && is_asked_for(name.as_str(), also) {
+        if is_forwarded(name.as_str()) || !also.is_empty() && is_asked_for(name.as_str(), also) {
             out.append(name.clone(), value.clone());
         }
     }
@@ -95,7 +101,7 @@ pub fn to_provider(
 fn is_asked_for(name: &str, also: &[String]) -> bool {
     let is_barred = NEVER_FORWARDED.contains(&name)
         || NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || FORWARDED.contains(&name);
+        || is_forwarded(name);
     let is_covered = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,
@@ -103,22 +109,20 @@ fn is_asked_for(name: &str, also: &[String]) -> bool {
     !is_barred && also.iter().any(is_covered)
 }
 
-/// Copies a provider's headers that a client may see.
-pub fn to_client(out: &mut HeaderMap, provider: &HeaderMap) {
+/// Leaves of a provider's headers those that a client may see.
+pub fn for_client(mut provider: HeaderMap) -> HeaderMap {
     let named: Vec<String> = provider
         .get(CONNECTION)
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()).collect())
         .unwrap_or_default();
-    for (name, value) in provider {
+    provider.retain(|name, _| {
         let text = name.as_str();
-        let is_barred = NOT_RELAYED.contains(&text)
-            || NOT_RELAYED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-            || named.iter().any(|hop| hop == text);
-        if !is_barred {
-            out.append(name.clone(), value.clone());
-        }
-    }
+        !is_not_relayed(text)
+            && !NOT_RELAYED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+            && !named.iter().any(|hop| hop == text)
+    });
+    provider
 }
 
 /// A header's text, empty if it is missing or no text.
@@ -198,9 +202,8 @@ mod tests {
             ("x-ratelimit-remaining-requests", "7"),
             ("content-type", "application/json"),
         ]);
-        let mut out = HeaderMap::new();
-        to_client(&mut out, &provider);
-        assert_eq!(names(&out), ["content-type", "x-ratelimit-remaining-requests", "x-request-id"]);
         assert_eq!(content_length(&provider), Some(5));
+        let out = for_client(provider);
+        assert_eq!(names(&out), ["content-type", "x-ratelimit-remaining-requests", "x-request-id"]);
     }
 }

@@ -145,7 +145,7 @@ fn respond(worker: &Worker, mut record: Box<Record>, reply: Reply, request: &Req
     let (status, body) = match reply {
         Reply::Whole(WholeReply { status, head, body, waits, outcome }) => {
             match head {
-                Head::Provider(answer) => forward::to_client(headers, answer.headers()),
+                Head::Provider(answer) => *headers = forward::for_client(answer.into_parts().1),
                 Head::Own(own) => *headers = own,
             }
             if let Some(waits) = waits {
