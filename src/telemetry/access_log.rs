@@ -166,6 +166,23 @@ impl WorkerLog {
     }
 }
 
+/// The name of a field, and how it begins in JSON: written out beforehand, since every line has twenty of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The name alone.
+    pub name: &'static str,
+    /// `,"name":`
+    pub json: &'static str,
+}
+
+/// Makes a [`Key`] of a literal that needs no escaping.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::telemetry::access_log::Key { name: $name, json: concat!(",\"", $name, "\":") }
+    };
+}
+pub(crate) use key;
+
 /// What a line says, in this order (spec/observability.md 2.1). Empty values are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Line<'a> {
@@ -174,9 +191,9 @@ pub struct Line<'a> {
     /// `info`, `warn` or `error`.
     pub level: &'static str,
     /// Words: key and value; a value that is empty is left out.
-    pub words: &'a [(&'static str, Word<'a>)],
+    pub words: &'a [(Key, Word<'a>)],
     /// Numbers: key and value.
-    pub numbers: &'a [(&'static str, Option<Number>)],
+    pub numbers: &'a [(Key, Option<Number>)],
 }
 
 /// A word of a line.
@@ -218,7 +235,8 @@ impl Line<'_> {
         clockface.write(out, self.at);
         push_all(out, ["\",\"level\":\"", self.level, "\",\"msg\":\"request\""]);
         for (key, word) in self.words.iter().filter(|(_, word)| !word.text().is_empty()) {
-            push_all(out, [",\"", key, "\":\""]);
+            out.extend_from_slice(key.json.as_bytes());
+            out.push(b'"');
             match word {
                 Word::Own(text) => out.extend_from_slice(text.as_bytes()),
                 Word::Free(text) => escape(out, text),
@@ -227,7 +245,7 @@ impl Line<'_> {
         }
         for (key, value) in self.numbers {
             if let Some(value) = value {
-                push_all(out, [",\"", key, "\":"]);
+                out.extend_from_slice(key.json.as_bytes());
                 write_number(out, *value);
             }
         }
@@ -240,7 +258,7 @@ impl Line<'_> {
         for (key, value) in self.words.iter().map(|(key, word)| (key, word.text())).filter(|(_, text)| !text.is_empty())
         {
             let plain = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
-            let _ = write!(out, " {key}=");
+            let _ = write!(out, " {}=", key.name);
             if plain {
                 out.extend_from_slice(value.as_bytes());
             } else {
@@ -251,7 +269,7 @@ impl Line<'_> {
         }
         for (key, value) in self.numbers {
             if let Some(value) = value {
-                let _ = write!(out, " {key}=");
+                let _ = write!(out, " {}=", key.name);
                 write_number(out, *value);
             }
         }
@@ -368,18 +386,21 @@ pub fn write_time(out: &mut Vec<u8>, at: Duration) {
 mod tests {
     use super::*;
 
-    fn line<'a>(words: &'a [(&'static str, Word<'a>)], numbers: &'a [(&'static str, Option<Number>)]) -> Line<'a> {
+    fn line<'a>(words: &'a [(Key, Word<'a>)], numbers: &'a [(Key, Option<Number>)]) -> Line<'a> {
         Line { at: Duration::from_millis(1_795_478_462_345), level: "info", words, numbers }
     }
 
     #[test]
     fn lines_survive_odd_values() {
-        let words =
-            [("route", Word::Own("gpt-4-router")), ("model", Word::Free("a\"b\\c\nd")), ("backend", Word::Free(""))];
+        let words = [
+            (key!("route"), Word::Own("gpt-4-router")),
+            (key!("model"), Word::Free("a\"b\\c\nd")),
+            (key!("backend"), Word::Free("")),
+        ];
         let numbers = [
-            ("status", Some(Number::Count(200))),
-            ("duration_ms", Some(Number::Millis(Duration::from_nanos(1_234_567)))),
-            ("ttft_ms", None),
+            (key!("status"), Some(Number::Count(200))),
+            (key!("duration_ms"), Some(Number::Millis(Duration::from_nanos(1_234_567)))),
+            (key!("ttft_ms"), None),
         ];
         let mut json = Vec::new();
         line(&words, &numbers).write_json(&mut json);
