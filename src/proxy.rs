@@ -77,7 +77,7 @@ pub struct Call<'a> {
 /// What becomes of a call.
 pub enum Reply {
     /// A whole answer of a provider, or made from one.
-    Whole(WholeReply),
+    Whole(Box<WholeReply>),
     /// A committed answer that is still coming.
     Relay(StatusCode, HeaderMap, Box<Relay>),
     /// The request was wrong.
@@ -103,9 +103,19 @@ pub struct WholeReply {
 /// The headers of a whole answer.
 pub enum Head {
     /// Those of the provider's answer, as received: not all of them are for clients.
-    Provider(upstream::Answer),
+    Provider(upstream::Fields),
     /// These, all of them.
     Own(HeaderMap),
+}
+
+impl Head {
+    /// Fills in those that are for clients.
+    pub fn fill(self, out: &mut HeaderMap) {
+        match self {
+            Self::Provider(fields) => exchange::relay_headers(out, &fields),
+            Self::Own(own) => *out = own,
+        }
+    }
 }
 
 /// One worker's proxy. Not `Send`.
@@ -229,7 +239,7 @@ impl Proxy {
             let failure = match attempted {
                 Attempted::Whole(whole) => {
                     trip.count_visit(plan.route(), FallbackResult::Served);
-                    return Reply::Whole(*whole);
+                    return Reply::Whole(whole);
                 }
                 Attempted::Relay(status, headers, relay) => {
                     trip.count_visit(plan.route(), FallbackResult::Served);
@@ -471,7 +481,7 @@ fn provider_reply(last: &Failure, status: u16, waits: Waits, outcome: RequestOut
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     // Faults of the caller keep what the provider says about coming back.
     let waits = (outcome != RequestOutcome::ClientFault).then_some(waits);
-    Reply::Whole(WholeReply { status, head: Head::Own(headers), body, waits, outcome })
+    Reply::Whole(Box::new(WholeReply { status, head: Head::Own(headers), body, waits, outcome }))
 }
 
 /// The gateway is shutting down.

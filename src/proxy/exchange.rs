@@ -6,7 +6,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
@@ -18,7 +20,7 @@ use super::relay::{Pace, Relay, Source, Start};
 use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
 use super::trail::{AttemptResult, Entry};
 use super::unary::{self, Expected, Judgement};
-use super::upstream::{self, Answer, AnswerBody, Limits};
+use super::upstream::{self, Answer, AnswerBody, Fields, Headers, Limits, Lines};
 use super::wanted::{api, expected};
 use super::{Head, Proxy, Trip, WholeReply, forward, hint};
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
@@ -110,10 +112,10 @@ impl Proxy {
             return stage.answered(attempt, answer).await;
         }
         // Compressed events cannot be looked into: `whole` knows what to do with any body like that.
-        if coding(answer.headers()).is_some() {
+        if coding(&answer).is_some() {
             return stage.whole(trip, attempt, answer).await;
         }
-        if unary::is_type(forward::text(answer.headers(), &CONTENT_TYPE), "text/event-stream") {
+        if unary::is_type(answer.text(&CONTENT_TYPE), "text/event-stream") {
             return stage.events(trip, attempt, answer, injected).await;
         }
         if stage.streams && trip.call.operation.must_stream() {
@@ -134,9 +136,8 @@ impl Proxy {
         let operation = &trip.call.operation;
         let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
         let also = &self.router.table().config.defaults.forward_client_headers;
-        let headers = |out: &mut HeaderMap| {
-            forward::to_provider(out, trip.call.headers, also, target.headers(), &trip.record.shown_id)
-        };
+        let headers =
+            ToProvider { client: trip.call.headers, also, own: target.headers(), request_id: &trip.record.shown_id };
         let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
         loop {
             let (parts, injected) = trip.wanted.body_for(operation, candidate.backend.config(), target, matched);
@@ -265,9 +266,9 @@ impl Stage<'_> {
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
     async fn whole(&self, trip: &mut Trip<'_>, attempt: Attempt, mut answer: Answer) -> Attempted {
         let expected = expected(&trip.call.operation);
-        let content_type = forward::text(answer.headers(), &CONTENT_TYPE).to_owned();
+        let content_type = answer.text(&CONTENT_TYPE).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
-        if let Some(coding) = coding(answer.headers()) {
+        if let Some(coding) = coding(&answer) {
             let accepted = forward::text(trip.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
             if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
                 return self.fail(attempt, Class::Malformed, None, Said::Nothing);
@@ -299,7 +300,8 @@ impl Stage<'_> {
         self.serve(trip, status, now);
         attempt.succeed(now);
         let outcome = RequestOutcome::Success;
-        Attempted::Whole(Box::new(WholeReply { status, head: Head::Provider(answer), body, waits: None, outcome }))
+        let head = Head::Provider(answer.into_fields());
+        Attempted::Whole(Box::new(WholeReply { status, head, body, waits: None, outcome }))
     }
 
     /// An answer whose bytes nobody here can read: it commits at its first byte.
@@ -424,21 +426,19 @@ impl Stage<'_> {
         length: Option<u64>,
     ) -> Attempted {
         let policy = &self.plan.route().config.policy;
-        let (status, headers, upstream) = answer.into_parts();
-        let mut headers = forward::for_client(headers);
+        let status = answer.status;
+        let mut headers = HeaderMap::new();
+        relay_headers(&mut headers, answer.fields());
         let (total, keepalive) = match &source {
             Source::Events(_) => (clock::now().plus(policy.stream_total), policy.keepalive),
             Source::Raw => (self.clocks.deadline, None),
         };
         if let Source::Events(_) = &source {
             // Proxies on the way must not gather events.
-            headers.insert(
-                actix_web::http::header::HeaderName::from_static("x-accel-buffering"),
-                HeaderValue::from_static("no"),
-            );
+            headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
         }
         let relay = Relay::new(Start {
-            upstream,
+            upstream: answer.body,
             source,
             queue,
             is_end,
@@ -454,9 +454,34 @@ impl Stage<'_> {
     }
 }
 
+/// The headers of a call.
+struct ToProvider<'a> {
+    client: &'a HeaderMap,
+    also: &'a [String],
+    own: &'a [(HeaderName, HeaderValue)],
+    request_id: &'a HeaderValue,
+}
+
+impl Headers for ToProvider<'_> {
+    fn fill(&self, out: &mut HeaderMap) {
+        forward::to_provider(out, self.client, self.also, self.own, self.request_id);
+    }
+
+    fn write(&self, out: &mut Lines<'_>) {
+        let Self { client, also, own, request_id } = self;
+        forward::each_to_provider(client, also, own, request_id, |name, value| out.put(name, value));
+    }
+}
+
+/// Appends an answer's headers that a client may see.
+pub(super) fn relay_headers(out: &mut HeaderMap, answer: &Fields) {
+    let connection = answer.text(&CONNECTION);
+    answer.append_to(out, |name| forward::is_relayed(name, connection));
+}
+
 /// How a body is compressed, in lower case; none if it is not.
-fn coding(headers: &HeaderMap) -> Option<String> {
-    let coding = forward::text(headers, &CONTENT_ENCODING).to_ascii_lowercase();
+fn coding(answer: &Answer) -> Option<String> {
+    let coding = answer.text(&CONTENT_ENCODING).to_ascii_lowercase();
     (!coding.is_empty() && coding != "identity").then_some(coding)
 }
 

@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName};
 use actix_web::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 
+pub use self::head::{Fields, Headers, Lines};
 use self::link::LinkBody;
 use self::pool::Pool;
 use self::upload::{UploadBody, Uploads};
@@ -79,7 +80,7 @@ pub struct Request<'a> {
     /// TLS roots; none: plain TCP.
     pub tls: Option<&'a Arc<rustls::ClientConfig>>,
     /// Fills in the headers; `content-length` is added from the body.
-    pub headers: &'a dyn Fn(&mut HeaderMap),
+    pub headers: &'a dyn Headers,
     /// The body's slices, in order.
     pub body: &'a [Bytes],
 }
@@ -92,18 +93,28 @@ pub struct Answer {
     pub body: AnswerBody,
     /// Whether a dead reused connection was replaced on the way: a free resend.
     pub resent: bool,
-    headers: HeaderMap,
+    fields: Fields,
 }
 
 impl Answer {
     /// Its headers as received.
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        self.fields.map()
     }
 
-    /// Its status, its headers as received, and its body.
-    pub fn into_parts(self) -> (StatusCode, HeaderMap, AnswerBody) {
-        (self.status, self.headers, self.body)
+    /// The text of one of them, empty if it is missing or no text.
+    pub fn text(&self, name: &HeaderName) -> &str {
+        self.fields.text(name)
+    }
+
+    /// The same headers without a map of them.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// What is left of it once its body was read.
+    pub fn into_fields(self) -> Fields {
+        self.fields
     }
 }
 
@@ -130,7 +141,7 @@ impl Upstream {
         if is_short(request) {
             link::send(&self.links, request, limits).await
         } else {
-            self.uploads.send(request, limits).await
+            Box::pin(self.uploads.send(request, limits)).await
         }
     }
 }

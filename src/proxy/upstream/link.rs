@@ -4,12 +4,14 @@
 //! buffers, a spawned task and four look-ups of headers for each. Here a request goes out in one write and a usual answer
 //! comes in by one read into a buffer that all links share. [`framing`] says what the bytes are; nothing else is believed.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use actix_web::http::Uri;
 use bytes::{Bytes, BytesMut};
 use tokio::io::ReadBuf;
 
@@ -32,8 +34,6 @@ pub(super) struct Link {
     pub(super) endpoint: Arc<Endpoint>,
     /// When it was opened.
     pub(super) opened: Instant,
-    /// When it carried its last answer.
-    pub(super) used: Instant,
     socket: Socket,
     /// Whether it has carried a request before.
     is_reused: bool,
@@ -75,26 +75,31 @@ pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits)
             Err(Missed { error, is_stale: false }) => return Err(error),
         }
     }
-    let link = open(pool, request, limits).await?;
+    // In a box, like all that is rare: every request would carry its room.
+    let link = Box::pin(open(pool, request, limits)).await?;
     match exchange(pool, link, request, limits).await {
         Ok(answer) => Ok(Answer { resent, ..answer }),
         Err(Missed { error, .. }) => Err(error),
     }
 }
 
-async fn open(pool: &Pool, request: &Request<'_>, limits: Limits) -> Result<Link, Error> {
-    let phase = std::cell::Cell::new(Phase::Waiting);
-    let dialled = within(limits.connect.min(limits.head), dial(request.uri, request.tls, |next| phase.set(next))).await;
+/// Opens a socket by `limit`.
+async fn connect(uri: &Uri, tls: Option<&Arc<rustls::ClientConfig>>, limit: Instant) -> Result<Socket, Error> {
+    let phase = Cell::new(Phase::Waiting);
+    let dialled = within(limit, dial(uri, tls, |next| phase.set(next))).await;
     let Some(opened) = dialled else { return Err(Error::ConnectTimeout) };
-    let socket = opened.map_err(|_| match phase.get() {
+    opened.map_err(|_| match phase.get() {
         Phase::Resolving => Error::Dns,
         Phase::Handshaking => Error::Tls,
         Phase::Waiting | Phase::Connecting | Phase::Sent => Error::Connect,
-    })?;
-    let now = clock::now();
+    })
+}
+
+async fn open(pool: &Pool, request: &Request<'_>, limits: Limits) -> Result<Box<Link>, Error> {
+    let socket = connect(request.uri, request.tls, limits.connect.min(limits.head)).await?;
     let endpoint = pool.endpoint(request.uri, request.tls);
     let (is_reused, sent, has_heard, held) = (false, 0, false, Vec::new());
-    Ok(Link { endpoint, opened: now, used: now, socket, is_reused, sent, has_heard, held })
+    Ok(Box::new(Link { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }))
 }
 
 /// Waits no longer than `at`.
@@ -102,14 +107,19 @@ async fn within<F: Future>(at: Instant, future: F) -> Option<F::Output> {
     tokio::time::timeout_at(clock::to_tokio(at), future).await.ok()
 }
 
-async fn exchange(pool: &Rc<Pool>, mut link: Link, request: &Request<'_>, limits: Limits) -> Result<Answer, Missed> {
+async fn exchange(
+    pool: &Rc<Pool>,
+    mut link: Box<Link>,
+    request: &Request<'_>,
+    limits: Limits,
+) -> Result<Answer, Missed> {
     let mut text = pool.text();
     let length = request.body.iter().map(Bytes::len).sum();
-    pool.with_headers(request.headers, |headers| head::write(&mut text, request.method, request.uri, headers, length));
+    head::write(&mut text, request, length);
     request.body.iter().for_each(|slice| text.extend_from_slice(slice));
     (link.sent, link.has_heard) = (0, false);
-    let arrived = within(limits.head, poll_fn(|cx| link.poll_answer(cx, &text, pool))).await;
-    pool.give_back_text(text);
+    let mut text = Some(text);
+    let arrived = within(limits.head, poll_fn(|cx| link.poll_answer(cx, &mut text, pool))).await;
     match arrived {
         Some(Ok(arrived)) => Ok(link.answer(arrived, pool)),
         Some(Err(error)) => {
@@ -128,10 +138,19 @@ impl Link {
     }
 
     /// Writes what is left of the request, then reads the answer's head. An answer that comes before the request is whole
-    /// counts, and ends the sending.
-    fn poll_answer(&mut self, cx: &mut Context<'_>, request: &[u8], pool: &Pool) -> Poll<Result<Arrived, Error>> {
-        match self.poll_send(cx, request) {
-            Poll::Ready(Ok(())) => self.poll_head(cx, pool),
+    /// counts, and ends the sending. A request that is written leaves its buffer to the next.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Option<Vec<u8>>,
+        pool: &Pool,
+    ) -> Poll<Result<Arrived, Error>> {
+        let Some(text) = request.as_deref() else { return self.poll_head(cx, pool) };
+        match self.poll_send(cx, text) {
+            Poll::Ready(Ok(())) => {
+                request.take().into_iter().for_each(|text| pool.give_back_text(text));
+                self.poll_head(cx, pool)
+            }
             Poll::Pending => self.poll_head(cx, pool).map_ok(|early| Arrived { is_in_step: false, ..early }),
             Poll::Ready(Err(_)) => match self.poll_head(cx, pool) {
                 Poll::Ready(early) => Poll::Ready(early.map(|early| Arrived { is_in_step: false, ..early })),
@@ -197,19 +216,19 @@ impl Link {
         }
     }
 
-    fn answer(self, arrived: Arrived, pool: &Rc<Pool>) -> Answer {
-        let Arrived { head: AnswerHead { status, headers, body, is_kept }, content, is_in_step } = arrived;
+    fn answer(self: Box<Self>, arrived: Arrived, pool: &Rc<Pool>) -> Answer {
+        let Arrived { head: AnswerHead { status, fields, body, is_kept }, content, is_in_step } = arrived;
         let mut rest =
             LinkBody { link: Some(self), pool: Rc::clone(pool), body, content, is_kept: is_kept && is_in_step };
         rest.let_go();
-        Answer { status, headers, body: AnswerBody(Source::Link(rest)), resent: false }
+        Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false }
     }
 }
 
 /// The body of an answer on a link. Dropped before its end, it closes the link; with its last byte, it gives it back.
 pub(super) struct LinkBody {
     /// None once nothing more can come.
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     pool: Rc<Pool>,
     body: Body,
     /// What has come and was not handed over yet.

@@ -94,7 +94,7 @@ fn soon() -> Limits {
 
 async fn send(upstream: &Upstream, port: u16, body: &[Bytes], limits: Limits) -> Result<Answer, Error> {
     let uri: Uri = format!("http://127.0.0.1:{port}/v1/chat/completions").parse().unwrap();
-    let request = Request { uri: &uri, method: &Method::POST, tls: None, headers: &|_| {}, body };
+    let request = Request { uri: &uri, method: &Method::POST, tls: None, headers: &|_: &mut HeaderMap| {}, body };
     upstream.send(&request, limits).await
 }
 
@@ -329,7 +329,8 @@ fn a_refused_connection_and_an_unknown_host_are_told_apart() {
             assert_eq!(call(&Upstream::new(), port, &body).await, Err(Error::Connect));
         }
         let uri: Uri = "http://no-such-host.invalid:80/".parse().unwrap();
-        let request = Request { uri: &uri, method: &Method::GET, tls: None, headers: &|_| {}, body: &[] };
+        let request =
+            Request { uri: &uri, method: &Method::GET, tls: None, headers: &|_: &mut HeaderMap| {}, body: &[] };
         assert_eq!(Upstream::new().send(&request, soon()).await.map(|_| ()), Err(Error::Dns));
     });
 }

@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::connection::Dialer;
 use super::exchange::{Exchange, Fault, Within, poll_within};
+use super::head::Fields;
 use super::socket::Phase;
 use super::{Answer, AnswerBody, Error, Limits, POOL_IDLE, POOL_LIFETIME, Request, Source};
 use crate::clock;
@@ -84,15 +85,15 @@ struct Missed {
 async fn exchange_once(client: &Client, request: &Request<'_>, limits: Limits) -> Result<Answer, Missed> {
     let exchange = Exchange::new();
     let mut outgoing: ClientRequest = client.request(request.method.clone(), request.uri.clone());
-    (request.headers)(outgoing.headers_mut());
+    request.headers.fill(outgoing.headers_mut());
     let sending = Within { exchange: Rc::clone(&exchange), future: outgoing.send_body(Slices::new(request.body)) };
     let outcome = limited(sending, &exchange, limits).await;
     match outcome {
         Ok(Ok(response)) => {
             let status = response.status();
-            let headers = response.headers().clone();
+            let fields = Fields::of_map(response.headers().clone());
             let body = UploadBody { response, exchange, ended: false };
-            Ok(Answer { status, headers, body: AnswerBody(Source::Upload(Box::new(body))), resent: false })
+            Ok(Answer { status, fields, body: AnswerBody(Source::Upload(Box::new(body))), resent: false })
         }
         Ok(Err(_)) => Err(Missed {
             error: reason(&exchange),
