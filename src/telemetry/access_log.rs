@@ -313,9 +313,27 @@ pub fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Bytes looked at in one step.
+const WORD: usize = 8;
+
+/// Whether a text needs no escaping: printable ASCII without quotes and backslashes.
+fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<WORD>();
+    let each = |byte: u8| u64::from_ne_bytes([byte; WORD]);
+    // The top bit of each byte that is smaller than `least`, exact while no byte has its own top bit set.
+    let below = |word: u64, least: u64| word.wrapping_sub(least) & !word;
+    let odd = words.iter().fold(0, |odd, bytes| {
+        let word = u64::from_ne_bytes(*bytes);
+        let is_delete_or_more = word | word.wrapping_add(each(1));
+        let is_quote = below(word ^ each(b'"'), each(1)) | below(word ^ each(b'\\'), each(1));
+        odd | below(word, each(b' ')) | is_delete_or_more | is_quote
+    });
+    let is_plain = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
+    odd & each(0x80) == 0 && rest.iter().all(is_plain)
+}
+
 fn escape(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.len() <= SHOWN && text.bytes().all(is_plain) {
+    if text.len() <= SHOWN && is_plain(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
         return;
     }
@@ -415,6 +433,18 @@ mod tests {
             String::from_utf8(text).unwrap(),
             "2026-11-24T00:01:02.345Z INFO request route=gpt-4-router model=\"a\\\"b\\\\c\\u000ad\" status=200 duration_ms=1.234\n"
         );
+    }
+
+    #[test]
+    fn plain_is_what_needs_no_escaping() {
+        for byte in 0..=255 {
+            for before in 0..20 {
+                let text: Vec<u8> = std::iter::repeat_n(b'~', before).chain([byte]).chain(*b"  az09!!").collect();
+                let expected = (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+                assert_eq!(is_plain(&text), expected, "{byte} after {before}");
+            }
+        }
+        assert!(is_plain(b""));
     }
 
     #[test]

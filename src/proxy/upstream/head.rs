@@ -123,7 +123,9 @@ impl Fields {
         if let Some(map) = self.map.get() {
             return map.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         }
-        let found = self.spans.iter().find(|span| self.text[span.name.clone()] == *name.as_str().as_bytes());
+        let wanted = name.as_str().as_bytes();
+        let is_it = |Span { name, .. }: &&Span| name.len() == wanted.len() && self.text[name.clone()] == *wanted;
+        let found = self.spans.iter().find(is_it);
         let value = found.map_or(&b""[..], |span| &self.text[span.value.clone()]);
         std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or_default()
     }
