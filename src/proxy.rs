@@ -16,6 +16,7 @@ pub mod hint;
 pub mod json;
 pub mod multipart;
 pub mod operation;
+mod passage;
 pub mod record;
 pub mod relay;
 pub mod request;
@@ -112,7 +113,7 @@ impl Head {
     /// Fills in those that are for clients.
     pub fn fill(self, out: &mut HeaderMap) {
         match self {
-            Self::Provider(fields) => exchange::relay_headers(out, &fields),
+            Self::Provider(fields) => passage::relay_headers(out, &fields),
             Self::Own(own) => *out = own,
         }
     }

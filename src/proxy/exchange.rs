@@ -6,9 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
@@ -16,11 +14,12 @@ use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
 use super::classify::{self, Event};
 use super::error_fields::{ErrorFields, find_error};
 use super::failure::{ErrorAnswer, Failure, Said};
+use super::passage::{ToProvider, relay_headers};
 use super::relay::{Pace, Relay, Source, Start};
 use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
 use super::trail::{AttemptResult, Entry};
 use super::unary::{self, Expected, Judgement};
-use super::upstream::{self, Answer, AnswerBody, Fields, Headers, Limits, Lines};
+use super::upstream::{self, Answer, AnswerBody, Limits};
 use super::wanted::{api, expected};
 use super::{Head, Proxy, Trip, WholeReply, forward, hint};
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
@@ -452,31 +451,6 @@ impl Stage<'_> {
         });
         Attempted::Relay(status, headers, Box::new(relay))
     }
-}
-
-/// The headers of a call.
-struct ToProvider<'a> {
-    client: &'a HeaderMap,
-    also: &'a [String],
-    own: &'a [(HeaderName, HeaderValue)],
-    request_id: &'a HeaderValue,
-}
-
-impl Headers for ToProvider<'_> {
-    fn fill(&self, out: &mut HeaderMap) {
-        forward::to_provider(out, self.client, self.also, self.own, self.request_id);
-    }
-
-    fn write(&self, out: &mut Lines<'_>) {
-        let Self { client, also, own, request_id } = self;
-        forward::each_to_provider(client, also, own, request_id, |name, value| out.put(name, value));
-    }
-}
-
-/// Appends an answer's headers that a client may see.
-pub(super) fn relay_headers(out: &mut HeaderMap, answer: &Fields) {
-    let connection = answer.text(&CONNECTION);
-    answer.append_to(out, |name| forward::is_relayed(name, connection));
 }
 
 /// How a body is compressed, in lower case; none if it is not.

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use actix_web::http::Uri;
 use bytes::{Bytes, BytesMut};
 use tokio::io::ReadBuf;
+use tokio::task::unconstrained;
 
 use super::framing::{Body, Head};
 use super::head::{self, AnswerHead};
@@ -65,7 +66,8 @@ struct Missed {
 /// Why no head came.
 pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
     let (uri, tls) = (request.uri, request.tls);
-    let idle = poll_fn(|cx| Poll::Ready(pool.take(uri, tls, clock::now(), cx))).await;
+    // Unconstrained: a socket that is not asked because the task has done enough would look quiet.
+    let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, clock::now(), cx)))).await;
     let resent = idle.is_some();
     if let Some(link) = idle {
         match exchange(pool, link, request, limits).await {
@@ -83,8 +85,15 @@ pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits)
     }
 }
 
-/// Opens a socket by `limit`.
-async fn connect(uri: &Uri, tls: Option<&Arc<rustls::ClientConfig>>, limit: Instant) -> Result<Socket, Error> {
+/// Opens a socket.
+///
+/// # Errors
+/// Why there is none by `limit`.
+pub(super) async fn connect(
+    uri: &Uri,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    limit: Instant,
+) -> Result<Socket, Error> {
     let phase = Cell::new(Phase::Waiting);
     let dialled = within(limit, dial(uri, tls, |next| phase.set(next))).await;
     let Some(opened) = dialled else { return Err(Error::ConnectTimeout) };
