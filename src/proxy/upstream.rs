@@ -1,7 +1,7 @@
 //! One HTTP exchange with a backend: the only room that sees an upstream's bytes as they are.
 //!
-//! [`Upstream`] is a worker's client. A request whose body fits into one write, which is nearly every one, goes over a [`link`]
-//! of our own; an upload goes over awc, which writes and holds back a large body ([`upload`]). Both give a connect limit and a
+//! [`Upstream`] is a worker's client. A request whose body fits into one write, which is nearly every one, goes over a `link`
+//! of our own; an upload goes over awc, which sends a body as the socket takes it (`upload`). Both give a connect limit and a
 //! head limit of one's own, one free resend when a reused connection turns out dead, and bodies that say when they are
 //! truncated. Nothing here decides what an answer means; that is `classify`'s.
 
