@@ -26,8 +26,8 @@ use crate::clock::{self, Instant};
 /// A body with at least this much missing is read in place instead of through the shared buffer, to save the copy.
 const LARGE_BYTES: u64 = 16 << 10;
 
-/// Most of it in one go.
-const LARGE_PIECE: usize = 128 << 10;
+/// Most of it in one go: as much as the allocator gives without asking the system.
+const LARGE_PIECE: usize = 64 << 10;
 
 /// One connection. It is closed by dropping it.
 pub(super) struct Link {
