@@ -18,6 +18,7 @@ pub mod hint_headers;
 pub mod json;
 pub mod multipart;
 pub mod operation;
+mod passage;
 pub mod record;
 pub mod relay;
 pub mod request;
@@ -79,7 +80,7 @@ pub struct Call<'a> {
 /// What becomes of a call.
 pub enum Reply {
     /// A whole answer of a provider, or made from one.
-    Whole(WholeReply),
+    Whole(Box<WholeReply>),
     /// A committed answer that is still coming.
     Relay(StatusCode, HeaderMap, Box<Relay>),
     /// The request was wrong.
@@ -105,9 +106,19 @@ pub struct WholeReply {
 /// The headers of a whole answer.
 pub enum Head {
     /// Those of the provider's answer, as received: not all of them are for clients.
-    Provider(upstream::Answer),
+    Provider(upstream::Fields),
     /// These, all of them.
     Own(HeaderMap),
+}
+
+impl Head {
+    /// Fills in those that are for clients.
+    pub fn fill(self, out: &mut HeaderMap) {
+        match self {
+            Self::Provider(fields) => passage::relay_headers(out, &fields),
+            Self::Own(own) => *out = own,
+        }
+    }
 }
 
 /// One worker's proxy. Not `Send`.
@@ -515,7 +526,7 @@ fn provider_reply(last: &Failure, status: u16, waits: Waits, outcome: RequestOut
     let json = HeaderValue::from_static("application/json");
     let (status, body) = match &last.said {
         Said::Answer(answer) => {
-            forward::to_client(&mut headers, &answer.headers);
+            headers = forward::for_client(answer.headers.clone());
             let body =
                 match final_error::normalise(backend, answer.status, &answer.content_type, &answer.body, last.kind()) {
                     FinalBody::Verbatim => answer.body.clone(),
@@ -537,7 +548,7 @@ fn provider_reply(last: &Failure, status: u16, waits: Waits, outcome: RequestOut
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     // Faults of the caller keep what the provider says about coming back.
     let waits = (outcome != RequestOutcome::ClientFault).then_some(waits);
-    Reply::Whole(WholeReply { status, head: Head::Own(headers), body, waits, outcome })
+    Reply::Whole(Box::new(WholeReply { status, head: Head::Own(headers), body, waits, outcome }))
 }
 
 /// The gateway is shutting down.

@@ -3,6 +3,7 @@
 pub mod admin;
 mod api;
 mod auth;
+mod berth;
 mod error;
 mod headers;
 mod key_limits;
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use self::admin::Admin;
 use self::admin::reloads::Levers;
+use self::berth::Berths;
 use self::worker::{Shared, Worker};
 use crate::proxy::Proxy;
 use crate::proxy::relay::ReplyBody;
@@ -103,9 +105,10 @@ impl Server {
             let shared = Arc::clone(&factory_shared);
             let worker = make_worker(shared, &factory_supervisor);
             // The front door has one handler for all paths: a service as it is spares each request the application's router.
+            let berths = Berths::new();
             fn_factory_with_config(move |_: AppConfig| {
-                let worker = Rc::clone(&worker);
-                let serve = move |request: Request| Box::pin(handle(request, Rc::clone(&worker)));
+                let (worker, berths) = (Rc::clone(&worker), Rc::clone(&berths));
+                let serve = move |request: Request| berths.moor(handle(request, Rc::clone(&worker)));
                 std::future::ready(Ok::<_, Infallible>(fn_service(serve)))
             })
         })

@@ -4,13 +4,19 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use breakwater::telemetry::Metrics;
-use breakwater::telemetry::access_log::{Line, Number, Word};
+use breakwater::telemetry::access_log::{Key, Line, Number, Word};
 use breakwater::telemetry::labels::{Asked, AttemptKind, AttemptOutcome, Code, Endpoint, RequestOutcome, TokenType};
 
 use crate::meter::Meter;
 
 /// When the line was written; any time will do.
 const AT: Duration = Duration::from_millis(1_795_478_462_345);
+
+macro_rules! key {
+    ($name:literal) => {
+        Key { name: $name, json: concat!(",\"", $name, "\":") }
+    };
+}
 
 pub(crate) fn measure(meter: &mut Meter) {
     measure_line(meter);
@@ -20,27 +26,27 @@ pub(crate) fn measure(meter: &mut Meter) {
 /// The line of a request that failed over, as the proxy's record writes it.
 fn measure_line(meter: &mut Meter) {
     let words = [
-        ("request_id", Word::Free("019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b")),
-        ("endpoint", Word::Own("chat_completions")),
-        ("model", Word::Free("gpt-4-router")),
-        ("route", Word::Free("gpt-4-router")),
-        ("stream", Word::Own("false")),
-        ("outcome", Word::Own("success")),
-        ("error_type", Word::Own("rate_limit_error")),
-        ("error_code", Word::Own("")),
-        ("backend", Word::Free("azure-gpt4o")),
-        ("attempts", Word::Free("openai-gpt4o=rate_limit_error;azure-gpt4o=200")),
-        ("exhausted_reason", Word::Own("")),
+        (key!("request_id"), Word::Free("019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b")),
+        (key!("endpoint"), Word::Own("chat_completions")),
+        (key!("model"), Word::Free("gpt-4-router")),
+        (key!("route"), Word::Free("gpt-4-router")),
+        (key!("stream"), Word::Own("false")),
+        (key!("outcome"), Word::Own("success")),
+        (key!("error_type"), Word::Own("rate_limit_error")),
+        (key!("error_code"), Word::Own("")),
+        (key!("backend"), Word::Free("azure-gpt4o")),
+        (key!("attempts"), Word::Free("openai-gpt4o=rate_limit_error;azure-gpt4o=200")),
+        (key!("exhausted_reason"), Word::Own("")),
     ];
     let numbers = [
-        ("status", Some(Number::Count(200))),
-        ("attempt_count", Some(Number::Count(2))),
-        ("duration_ms", Some(Number::Millis(Duration::from_micros(812_345)))),
-        ("overhead_ms", Some(Number::Millis(Duration::from_micros(123)))),
-        ("ttft_ms", None),
-        ("input_tokens", Some(Number::Count(17))),
-        ("output_tokens", Some(Number::Count(128))),
-        ("request_bytes", Some(Number::Count(578))),
+        (key!("status"), Some(Number::Count(200))),
+        (key!("attempt_count"), Some(Number::Count(2))),
+        (key!("duration_ms"), Some(Number::Millis(Duration::from_micros(812_345)))),
+        (key!("overhead_ms"), Some(Number::Millis(Duration::from_micros(123)))),
+        (key!("ttft_ms"), None),
+        (key!("input_tokens"), Some(Number::Count(17))),
+        (key!("output_tokens"), Some(Number::Count(128))),
+        (key!("request_bytes"), Some(Number::Count(578))),
     ];
     let line = Line { at: AT, level: "info", words: &words, numbers: &numbers };
     let mut text = Vec::with_capacity(1 << 10);

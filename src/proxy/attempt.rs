@@ -19,7 +19,8 @@ pub struct Attempt {
     permit: Option<Permit>,
     handles: Arc<PairHandles>,
     started: Instant,
-    verdict: Option<(AttemptOutcome, Option<&'static str>)>,
+    /// What came of it, in detail, and when.
+    verdict: Option<(AttemptOutcome, Option<&'static str>, Instant)>,
 }
 
 impl Attempt {
@@ -74,7 +75,7 @@ impl Attempt {
 
     /// The whole answer was there.
     pub fn succeed(mut self, now: Instant) {
-        self.verdict = Some((AttemptOutcome::Success, None));
+        self.verdict = Some((AttemptOutcome::Success, None, now));
         if let Some(permit) = self.permit.take() {
             permit.settle(Outcome::Success, now);
         }
@@ -82,7 +83,7 @@ impl Attempt {
 
     /// It failed, and the backend hears of it.
     pub fn fail(mut self, class: Class, hint: Option<Duration>, now: Instant) {
-        self.verdict = Some((outcome_of(class), class.detail()));
+        self.verdict = Some((outcome_of(class), class.detail(), now));
         if let Some(permit) = self.permit.take() {
             permit.settle(Outcome::Failure { class, hint }, now);
         }
@@ -90,7 +91,7 @@ impl Attempt {
 
     /// It was ended by a limit that is nobody's fault: counted as failed, but the backend is not blamed.
     pub fn end_unblamed(mut self, class: Class, now: Instant) {
-        self.verdict = Some((outcome_of(class), class.detail()));
+        self.verdict = Some((outcome_of(class), class.detail(), now));
         if let Some(permit) = self.permit.take() {
             permit.settle(Outcome::Success, now);
         }
@@ -108,14 +109,14 @@ fn outcome_of(class: Class) -> AttemptOutcome {
 impl Drop for Attempt {
     fn drop(&mut self) {
         let unset = if std::thread::panicking() { AttemptOutcome::LocalError } else { AttemptOutcome::Cancelled };
-        let (outcome, detail) = self.verdict.unwrap_or((unset, None));
+        let (outcome, detail, ended) = self.verdict.unwrap_or_else(|| (unset, None, clock::now()));
         self.handles.in_flight.dec();
         self.handles.attempts(outcome).inc();
         let known = detail.and_then(|word| FailureDetail::ALL.iter().find(|known| known.name() == word));
         if let Some(detail) = known {
             self.handles.detail(*detail).inc();
         }
-        let elapsed = clock::now().since(self.started).as_secs_f64();
+        let elapsed = ended.since(self.started).as_secs_f64();
         match outcome {
             AttemptOutcome::Success => self.handles.duration(true).observe(elapsed),
             AttemptOutcome::Failure(_) => self.handles.duration(false).observe(elapsed),

@@ -16,10 +16,11 @@ use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
 use super::classify::{self, Event};
 use super::error_fields::{ErrorFields, find_error};
 use super::failure::{ErrorAnswer, Failure, Said};
+use super::passage::{ToProvider, relay_headers};
 use super::relay::{Pace, Relay, Source, Start};
 use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
 use super::unary::{self, Expected, Judgement};
-use super::upstream::{self, Answer, AnswerBody, Limits};
+use super::upstream::{self, Answer, AnswerBody, Fields, Limits};
 use super::usage::Usage;
 use super::wanted::{api, expected};
 use super::{Errand, Head, Proxy, Reply, WholeReply, forward, hint_headers};
@@ -128,16 +129,16 @@ impl Proxy {
             Ok(sent) => sent,
             Err((class, said)) => return stage.fail(attempt, class, None, said),
         };
-        stage.learn(&attempt, answer.headers());
+        stage.learn(&attempt, answer.fields());
         let status = answer.status;
         if !status.is_success() {
             return stage.answered(attempt, answer).await;
         }
         // Compressed events cannot be looked into: `whole` knows what to do with any body like that.
-        if coding(answer.headers()).is_some() {
+        if coding(&answer).is_some() {
             return stage.whole(attempt, answer).await;
         }
-        if unary::is_type(forward::text(answer.headers(), &CONTENT_TYPE), "text/event-stream") {
+        if unary::is_type(answer.text(&CONTENT_TYPE), "text/event-stream") {
             return stage.events(attempt, answer, injected).await;
         }
         if stage.errand.wanted.streams() && stage.errand.call.operation.must_stream() {
@@ -153,9 +154,8 @@ impl Proxy {
         let operation = &errand.call.operation;
         let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
         let also = &self.router.table().config.defaults.forward_client_headers;
-        let headers = |out: &mut HeaderMap| {
-            forward::to_provider(out, errand.call.headers, also, target.headers(), &errand.shown_id)
-        };
+        let headers =
+            ToProvider { client: errand.call.headers, also, own: target.headers(), request_id: &errand.shown_id };
         let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
         loop {
             let (parts, injected) = errand.wanted.body_for(operation, candidate.backend.config(), target, matched);
@@ -229,16 +229,16 @@ impl Stage<'_> {
     }
 
     /// What the head of an answer says beside the answer: that the host is there, and what is left of the quota.
-    fn learn(&self, attempt: &Attempt, headers: &HeaderMap) {
+    fn learn(&self, attempt: &Attempt, head: &Fields) {
         let now = clock::now();
         attempt.reached(now);
         let backend = &self.candidate.backend;
         let quota = &backend.config().policy.quota;
         if quota.learned {
-            backend.scopes().ledger.note(&hint_headers::left(headers), now);
+            backend.scopes().ledger.note(&hint_headers::left(head), now);
         }
         if quota.ptu_target_utilization.is_some()
-            && let Some(share) = hint_headers::utilization(headers)
+            && let Some(share) = hint_headers::utilization(head)
         {
             backend.scopes().ledger.note_utilization(share, now);
         }
@@ -300,9 +300,9 @@ impl Stage<'_> {
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
     async fn whole(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
         let expected = expected(&self.errand.call.operation);
-        let content_type = forward::text(answer.headers(), &CONTENT_TYPE).to_owned();
+        let content_type = answer.text(&CONTENT_TYPE).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
-        if let Some(coding) = coding(answer.headers()) {
+        if let Some(coding) = coding(&answer) {
             let accepted = forward::text(self.errand.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
             if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
                 return self.fail(attempt, Class::Malformed, None, Said::Nothing);
@@ -331,7 +331,8 @@ impl Stage<'_> {
         let at = clock::now();
         attempt.succeed(at);
         let (status, outcome) = (answer.status, RequestOutcome::Success);
-        let reply = Reply::Whole(WholeReply { status, head: Head::Provider(answer), body, waits: None, outcome });
+        let head = Head::Provider(answer.into_fields());
+        let reply = Reply::Whole(Box::new(WholeReply { status, head, body, waits: None, outcome }));
         Attempted::Served(Box::new(Served { status: status.as_u16(), at, is_first_token: false, usage, reply }))
     }
 
@@ -432,9 +433,9 @@ impl Stage<'_> {
         length: Option<u64>,
     ) -> Reply {
         let policy = &self.plan.route().config.policy;
-        let mut headers = HeaderMap::new();
-        forward::to_client(&mut headers, answer.headers());
         let status = answer.status;
+        let mut headers = HeaderMap::new();
+        relay_headers(&mut headers, answer.fields());
         let (total, keepalive) = match &source {
             Source::Events(_) => (clock::now().plus(policy.stream_total), policy.keepalive),
             Source::Raw => (self.clocks.deadline, None),
@@ -461,8 +462,8 @@ impl Stage<'_> {
 }
 
 /// How a body is compressed, in lower case; none if it is not.
-fn coding(headers: &HeaderMap) -> Option<String> {
-    let coding = forward::text(headers, &CONTENT_ENCODING).to_ascii_lowercase();
+fn coding(answer: &Answer) -> Option<String> {
+    let coding = answer.text(&CONTENT_ENCODING).to_ascii_lowercase();
     (!coding.is_empty() && coding != "identity").then_some(coding)
 }
 

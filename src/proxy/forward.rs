@@ -14,17 +14,20 @@ const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// Client headers that reach a provider.
-const FORWARDED: [&str; 9] = [
-    "content-type",
-    "accept",
-    "openai-beta",
-    "idempotency-key",
-    "x-client-request-id",
-    "traceparent",
-    "tracestate",
-    "anthropic-version",
-    "anthropic-beta",
-];
+fn is_forwarded(name: &str) -> bool {
+    matches!(
+        name,
+        "content-type"
+            | "accept"
+            | "openai-beta"
+            | "idempotency-key"
+            | "x-client-request-id"
+            | "traceparent"
+            | "tracestate"
+            | "anthropic-version"
+            | "anthropic-beta"
+    )
+}
 
 /// Never forwarded, whatever `defaults.forward_client_headers` says: credentials, and what belongs to one connection.
 const NEVER_FORWARDED: [&str; 16] = [
@@ -50,21 +53,24 @@ const NEVER_FORWARDED: [&str; 16] = [
 const NEVER_FORWARDED_PREFIXES: [&str; 5] = ["proxy-", "x-forwarded-", "x-stainless-", "x-breakwater-", "x-litellm-"];
 
 /// Provider headers that a client never sees.
-const NOT_RELAYED: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "set-cookie",
-    "alt-svc",
-    "server",
-    "date",
-    "strict-transport-security",
-    "content-length",
-    "proxy-authenticate",
-];
+fn is_not_relayed(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"set-cookie"
+            | b"alt-svc"
+            | b"server"
+            | b"date"
+            | b"strict-transport-security"
+            | b"content-length"
+            | b"proxy-authenticate"
+    )
+}
 
 /// Prefixes of the same kind: nobody but us says what ours say.
 const NOT_RELAYED_PREFIXES: [&str; 4] = ["access-control-", "proxy-", "x-breakwater-", "x-litellm-"];
@@ -77,25 +83,45 @@ pub fn to_provider(
     own: &[(HeaderName, HeaderValue)],
     request_id: &HeaderValue,
 ) {
+    each_to_provider(client, also, own, request_id, |name, value| out.append(name.clone(), value.clone()));
+}
+
+/// Hands over the headers of an upstream call, one by one. `own` (host, credential, extra headers; the last of a name counts)
+/// replaces what a client sent.
+pub fn each_to_provider(
+    client: &HeaderMap,
+    also: &[String],
+    own: &[(HeaderName, HeaderValue)],
+    request_id: &HeaderValue,
+    mut put: impl FnMut(&HeaderName, &HeaderValue),
+) {
+    let is_in = |own: &[(HeaderName, HeaderValue)], name: &HeaderName| own.iter().any(|(known, _)| known == name);
+    let mut has_id = false;
     for (name, value) in client {
-        if FORWARDED.contains(&name.as_str()) || !also.is_empty() && is_asked_for(name.as_str(), also) {
-            out.append(name.clone(), value.clone());
+        let passes = is_forwarded(name.as_str()) || !also.is_empty() && is_asked_for(name.as_str(), also);
+        if passes && *name != USER_AGENT && !is_in(own, name) {
+            has_id |= *name == CLIENT_REQUEST_ID;
+            put(name, value);
         }
     }
-    out.insert(USER_AGENT, AGENT);
-    out.insert(ACCEPT_ENCODING, IDENTITY);
-    if !out.contains_key(&CLIENT_REQUEST_ID) {
-        out.insert(CLIENT_REQUEST_ID, request_id.clone());
+    let ours = [(USER_AGENT, &AGENT), (ACCEPT_ENCODING, &IDENTITY), (CLIENT_REQUEST_ID, request_id)];
+    for (name, value) in ours {
+        let is_said = has_id && name == CLIENT_REQUEST_ID || is_in(own, &name);
+        if !is_said {
+            put(&name, value);
+        }
     }
-    for (name, value) in own {
-        out.insert(name.clone(), value.clone());
+    for (index, (name, value)) in own.iter().enumerate() {
+        if !is_in(&own[index + 1..], name) {
+            put(name, value);
+        }
     }
 }
 
 fn is_asked_for(name: &str, also: &[String]) -> bool {
     let is_barred = NEVER_FORWARDED.contains(&name)
         || NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || FORWARDED.contains(&name);
+        || is_forwarded(name);
     let is_covered = |pattern: &String| match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,
@@ -103,22 +129,20 @@ fn is_asked_for(name: &str, also: &[String]) -> bool {
     !is_barred && also.iter().any(is_covered)
 }
 
-/// Copies a provider's headers that a client may see.
-pub fn to_client(out: &mut HeaderMap, provider: &HeaderMap) {
-    let named: Vec<String> = provider
-        .get(CONNECTION)
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()).collect())
-        .unwrap_or_default();
-    for (name, value) in provider {
-        let text = name.as_str();
-        let is_barred = NOT_RELAYED.contains(&text)
-            || NOT_RELAYED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-            || named.iter().any(|hop| hop == text);
-        if !is_barred {
-            out.append(name.clone(), value.clone());
-        }
-    }
+/// Whether a client may see a provider's header. `connection` is what the provider says of its connection: it may name
+/// headers that belong to that.
+pub fn is_relayed(name: &[u8], connection: &str) -> bool {
+    let is_named = || connection.split(',').any(|hop| hop.trim().as_bytes().eq_ignore_ascii_case(name));
+    !is_not_relayed(name)
+        && !NOT_RELAYED_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+        && (connection.is_empty() || !is_named())
+}
+
+/// Leaves of a provider's headers those that a client may see.
+pub fn for_client(mut provider: HeaderMap) -> HeaderMap {
+    let connection = text(&provider, &CONNECTION).to_owned();
+    provider.retain(|name, _| is_relayed(name.as_str().as_bytes(), &connection));
+    provider
 }
 
 /// A header's text, empty if it is missing or no text.
@@ -165,7 +189,8 @@ mod tests {
             ("x-team", "blue"),
             ("x-other", "1"),
         ]);
-        let own = [(HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer ours"))];
+        let pair = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let own = [pair("authorization", "Bearer earlier"), pair("authorization", "Bearer ours")];
         let mut out = HeaderMap::new();
         to_provider(&mut out, &client, &["x-*".to_owned()], &own, &HeaderValue::from_static("id-1"));
         let expected = [
@@ -181,6 +206,18 @@ mod tests {
         assert_eq!(names(&out), expected);
         assert_eq!(text(&out, &actix_web::http::header::AUTHORIZATION), "Bearer ours");
         assert_eq!(text(&out, &CLIENT_REQUEST_ID), "id-1");
+        assert_eq!(out.len(), expected.len());
+    }
+
+    #[test]
+    fn an_operators_headers_replace_ours_and_a_clients_id_stays() {
+        let client = map(&[("x-client-request-id", "theirs"), ("user-agent", "curl"), ("openai-beta", "x")]);
+        let own = [("user-agent", "own"), ("openai-beta", "y"), ("accept-encoding", "gzip")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let mut out = HeaderMap::new();
+        to_provider(&mut out, &client, &["user-agent".to_owned()], &own, &HeaderValue::from_static("id-1"));
+        assert_eq!(names(&out), ["accept-encoding", "openai-beta", "user-agent", "x-client-request-id"]);
+        assert_eq!((text(&out, &CLIENT_REQUEST_ID), text(&out, &USER_AGENT), out.len()), ("theirs", "own", 4));
     }
 
     #[test]
@@ -198,9 +235,8 @@ mod tests {
             ("x-ratelimit-remaining-requests", "7"),
             ("content-type", "application/json"),
         ]);
-        let mut out = HeaderMap::new();
-        to_client(&mut out, &provider);
-        assert_eq!(names(&out), ["content-type", "x-ratelimit-remaining-requests", "x-request-id"]);
         assert_eq!(content_length(&provider), Some(5));
+        let out = for_client(provider);
+        assert_eq!(names(&out), ["content-type", "x-ratelimit-remaining-requests", "x-request-id"]);
     }
 }

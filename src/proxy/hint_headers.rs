@@ -7,6 +7,7 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 
 use super::error_fields::ErrorFields;
 use super::hint::{self, Field};
+use super::upstream::Fields;
 use crate::backend::ledger::Sample;
 use crate::clock;
 
@@ -19,18 +20,26 @@ pub fn wait(status: u16, headers: &HeaderMap, fields: &ErrorFields) -> Option<Du
 }
 
 /// What the provider says is left.
-pub fn left(headers: &HeaderMap) -> Sample {
-    hint::left(&|field| header(headers, field), clock::unix_now)
+pub fn left(head: &Fields) -> Sample {
+    hint::left(&|field| text(head, field), clock::unix_now)
 }
 
 /// How full a provisioned deployment says it is, in 1/10 000.
-pub fn utilization(headers: &HeaderMap) -> Option<u32> {
-    hint::utilization(&|field| header(headers, field))
+pub fn utilization(head: &Fields) -> Option<u32> {
+    hint::utilization(&|field| text(head, field))
+}
+
+fn header(headers: &HeaderMap, field: Field) -> Option<&str> {
+    headers.get(name(field))?.to_str().ok()
+}
+
+fn text(head: &Fields, field: Field) -> Option<&str> {
+    Some(head.text(name(field))).filter(|text| !text.is_empty())
 }
 
 /// Names are made once: a look-up by text would make one each time.
-fn header(headers: &HeaderMap, field: Field) -> Option<&str> {
+fn name(field: Field) -> &'static HeaderName {
     static NAMES: LazyLock<[HeaderName; Field::ALL.len()]> =
         LazyLock::new(|| Field::ALL.map(|field| HeaderName::from_static(field.name())));
-    headers.get(&NAMES[field as usize])?.to_str().ok()
+    &NAMES[field as usize]
 }

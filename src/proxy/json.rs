@@ -115,6 +115,40 @@ impl Iterator for Members<'_> {
     }
 }
 
+/// Walks the members of the object that begins at `at` and says where it ends. `visit` is handed each key, without its quotes
+/// and escapes as written, with the offset of its value, and says where that value ends: so it may look into a value on the
+/// way, and no byte is walked twice.
+///
+/// # Errors
+/// The first flaw, in the object or as `visit` found it.
+pub fn walk(text: &[u8], at: usize, mut visit: impl FnMut(&[u8], usize) -> Result<usize, Flaw>) -> Result<usize, Flaw> {
+    if text.get(at) != Some(&b'{') {
+        return Err(flaw(at, "expected an object"));
+    }
+    let mut at = skip_blanks(text, at + 1);
+    if text.get(at) == Some(&b'}') {
+        return Ok(at + 1);
+    }
+    loop {
+        if text.get(at) != Some(&b'"') {
+            return Err(flaw(at, "expected a key in double quotes"));
+        }
+        let key_end = skip_string(text, at)?;
+        let key = &text[at + 1..key_end - 1];
+        at = skip_blanks(text, key_end);
+        if text.get(at) != Some(&b':') {
+            return Err(flaw(at, "expected a colon"));
+        }
+        at = visit(key, skip_blanks(text, at + 1))?;
+        at = skip_blanks(text, at);
+        match text.get(at) {
+            Some(b',') => at = skip_blanks(text, at + 1),
+            Some(b'}') => return Ok(at + 1),
+            _ => return Err(flaw(at, "expected a comma or a closing brace")),
+        }
+    }
+}
+
 /// The elements of one array as slices of the text. Stops silently at the first flaw or where `text` is no array.
 pub struct Elements<'a> {
     text: &'a [u8],
@@ -206,17 +240,19 @@ const fn zero_bytes(word: u64) -> u64 {
 }
 
 /// The offset of the first quote or backslash at or after `at`.
-fn find_quote(text: &[u8], mut at: usize) -> Option<usize> {
-    for _ in 0..SHORT_WORDS {
-        let Some(bytes) = text.get(at..).and_then(|rest| rest.first_chunk::<WORD>()) else { break };
+fn find_quote(text: &[u8], at: usize) -> Option<usize> {
+    let rest = text.get(at..)?;
+    let (words, _) = rest.as_chunks::<WORD>();
+    let words = &words[..words.len().min(SHORT_WORDS)];
+    for (index, bytes) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*bytes);
         let hit = zero_bytes(word ^ everywhere(b'"')) | zero_bytes(word ^ everywhere(b'\\'));
         if hit != 0 {
-            return Some(at + hit.trailing_zeros() as usize / WORD);
+            return Some(at + index * WORD + hit.trailing_zeros() as usize / WORD);
         }
-        at += WORD;
     }
-    text.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)).map(|found| at + found)
+    let seen = words.len() * WORD;
+    memchr2(b'"', b'\\', &rest[seen..]).map(|found| at + seen + found)
 }
 
 /// The offset after the string whose opening quote is at `at`.
@@ -316,6 +352,41 @@ mod tests {
         assert_eq!(members[0].comma, None);
         assert_eq!(&text[members[1].value.clone()], br#""x\"y""#);
         assert_eq!(text[members[1].comma.unwrap()], b',');
+    }
+
+    #[test]
+    fn a_walk_sees_what_the_members_are() {
+        for text in [
+            "{}",
+            " { }",
+            "[1]",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":[1}}",
+            "{\"a\":\"b",
+            "{\"a\":1 2}",
+            "{\"a\":{\"b\":1}",
+            "{ \"a\" : 1 , \"b\\n\":[{}], \"c\":\"}\" } ",
+        ] {
+            let bytes = text.as_bytes();
+            let mut members = Members::of(bytes);
+            let expected: Result<Vec<_>, _> = members
+                .by_ref()
+                .map(|member| member.map(|member| (bytes[member.key].to_vec(), member.value)))
+                .collect();
+            let mut found = Vec::new();
+            let end = walk(bytes, skip_blanks(bytes, 0), |key, at| {
+                let end = skip_value(bytes, at)?;
+                found.push((key.to_vec(), at..end));
+                Ok(end)
+            });
+            assert_eq!(end, expected.clone().map(|_| members.end()), "{text}");
+            if let Ok(expected) = expected {
+                assert_eq!(found, expected, "{text}");
+            }
+        }
     }
 
     #[test]

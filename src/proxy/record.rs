@@ -12,7 +12,7 @@ use super::usage::Usage;
 use crate::clock::{self, Instant};
 use crate::router::RouteEntry;
 use crate::telemetry::RouteHandles;
-use crate::telemetry::access_log::{Line, Number, Word, WorkerLog};
+use crate::telemetry::access_log::{Line, Number, Word, WorkerLog, key};
 use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome};
 
 /// Status that stands for a client that left before the head.
@@ -214,27 +214,27 @@ impl Record {
         let count = |count: u64| Some(Number::Count(count));
         let words = [
             // Checked where it was taken: a plain word.
-            ("request_id", Word::Free(&self.id)),
-            ("endpoint", Word::Own(self.endpoint.name())),
-            ("model", Word::Free(&self.model)),
-            ("route", Word::Free(route)),
-            ("stream", Word::Own(self.asked.name())),
-            ("outcome", Word::Own(outcome.name())),
-            ("error_type", Word::Own(self.error.map_or("", |(kind, _)| kind))),
-            ("error_code", Word::Own(self.error.map_or("", |(_, code)| code))),
-            ("backend", Word::Free(last.map_or("", |entry| entry.backend.as_str()))),
-            ("attempts", Word::Free(&trail)),
-            ("exhausted_reason", Word::Own(self.exhausted.map_or("", |reason| reason.name()))),
+            (key!("request_id"), Word::Free(&self.id)),
+            (key!("endpoint"), Word::Own(self.endpoint.name())),
+            (key!("model"), Word::Free(&self.model)),
+            (key!("route"), Word::Free(route)),
+            (key!("stream"), Word::Own(self.asked.name())),
+            (key!("outcome"), Word::Own(outcome.name())),
+            (key!("error_type"), Word::Own(self.error.map_or("", |(kind, _)| kind))),
+            (key!("error_code"), Word::Own(self.error.map_or("", |(_, code)| code))),
+            (key!("backend"), Word::Free(last.map_or("", |entry| entry.backend.as_str()))),
+            (key!("attempts"), Word::Free(&trail)),
+            (key!("exhausted_reason"), Word::Own(self.exhausted.map_or("", |reason| reason.name()))),
         ];
         let numbers = [
-            ("status", count(u64::from(self.status))),
-            ("attempt_count", count(self.trail.entries().len() as u64)),
-            ("duration_ms", millis(now.since(self.started))),
-            ("overhead_ms", self.head_at.and_then(|at| millis(self.overhead(at)))),
-            ("ttft_ms", self.first_content.and_then(millis)),
-            ("input_tokens", self.usage.and_then(|usage| count(usage.input))),
-            ("output_tokens", self.usage.and_then(|usage| count(usage.output))),
-            ("request_bytes", count(self.request_bytes as u64)),
+            (key!("status"), count(u64::from(self.status))),
+            (key!("attempt_count"), count(self.trail.entries().len() as u64)),
+            (key!("duration_ms"), millis(now.since(self.started))),
+            (key!("overhead_ms"), self.head_at.and_then(|at| millis(self.overhead(at)))),
+            (key!("ttft_ms"), self.first_content.and_then(millis)),
+            (key!("input_tokens"), self.usage.and_then(|usage| count(usage.input))),
+            (key!("output_tokens"), self.usage.and_then(|usage| count(usage.output))),
+            (key!("request_bytes"), count(self.request_bytes as u64)),
         ];
         let level = match outcome {
             RequestOutcome::Success

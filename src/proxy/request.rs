@@ -181,13 +181,12 @@ impl RequestBody {
             let member = member?;
             let written = &bytes[member.key.clone()];
             let at = member.key.start;
-            let key = if written.contains(&b'\\') {
-                json::decode(written).ok_or(json::Flaw { at, what: "a key has an invalid escape" })?
+            if written.contains(&b'\\') {
+                let key = json::decode(written).ok_or(json::Flaw { at, what: "a key has an invalid escape" })?;
+                self.read_member(key.as_bytes(), &bytes, member)?;
             } else {
-                // A key that is no UTF-8 is none of ours.
-                Cow::Borrowed(std::str::from_utf8(written).unwrap_or_default())
-            };
-            self.read_member(&key, &bytes, member)?;
+                self.read_member(written, &bytes, member)?;
+            }
             self.member_count += 1;
         }
         self.close = members.end() - 1;
@@ -198,30 +197,30 @@ impl RequestBody {
         Ok(())
     }
 
-    fn read_member(&mut self, key: &str, bytes: &Bytes, member: Member) -> Result<(), json::Flaw> {
+    fn read_member(&mut self, key: &[u8], bytes: &Bytes, member: Member) -> Result<(), json::Flaw> {
         let span = member.value.clone();
         let value = &bytes[span.clone()];
         match key {
-            "model" => return self.read_model(span),
-            "stream" => self.flags.stream = value == b"true",
-            "stream_options" => {
+            b"model" => return self.read_model(span),
+            b"stream" => self.flags.stream = value == b"true",
+            b"stream_options" => {
                 self.include_usage = last_member(value, "include_usage", span.start);
                 self.stream_options = Some(span);
             }
-            "store" => self.flags.store = value == b"true",
-            "background" => self.flags.background = value == b"true",
-            "reasoning" => self.flags.reasoning = asks_reasoning(value),
-            "reasoning_effort" => self.flags.reasoning_effort = asks_reasoning(value),
-            "thinking" => self.flags.thinking = asks_reasoning(value),
-            "n" => self.choices = number(value).unwrap_or(1).max(1),
-            "max_completion_tokens" => self.max_output[0] = number(value),
-            "max_tokens" => self.max_output[1] = number(value),
-            "max_output_tokens" => self.max_output[2] = number(value),
-            "previous_response_id" | "input_file_id" | "training_file" if value[0] == b'"' => {
+            b"store" => self.flags.store = value == b"true",
+            b"background" => self.flags.background = value == b"true",
+            b"reasoning" => self.flags.reasoning = asks_reasoning(value),
+            b"reasoning_effort" => self.flags.reasoning_effort = asks_reasoning(value),
+            b"thinking" => self.flags.thinking = asks_reasoning(value),
+            b"n" => self.choices = number(value).unwrap_or(1).max(1),
+            b"max_completion_tokens" => self.max_output[0] = number(value),
+            b"max_tokens" => self.max_output[1] = number(value),
+            b"max_output_tokens" => self.max_output[2] = number(value),
+            b"previous_response_id" | b"input_file_id" | b"training_file" if value[0] == b'"' => {
                 self.object_ids.push(span)
             }
-            "conversation" if value[0] == b'"' => self.object_ids.push(span),
-            "conversation" => self.object_ids.extend(last_member(value, "id", span.start)),
+            b"conversation" if value[0] == b'"' => self.object_ids.push(span),
+            b"conversation" => self.object_ids.extend(last_member(value, "id", span.start)),
             _ if is_removed(key) => self.read_removed(key, value, member),
             _ => {}
         }
@@ -243,36 +242,36 @@ impl RequestBody {
         Ok(())
     }
 
-    fn read_removed(&mut self, key: &str, value: &[u8], member: Member) {
+    fn read_removed(&mut self, key: &[u8], value: &[u8], member: Member) {
         match key {
-            "timeout" => self.limits.timeout = seconds(value),
-            "stream_timeout" => self.limits.stream_timeout = seconds(value),
-            "num_retries" => self.limits.num_retries = number(value).and_then(|count| u32::try_from(count).ok()),
-            "disable_fallbacks" => self.limits.disable_fallbacks = value == b"true",
+            b"timeout" => self.limits.timeout = seconds(value),
+            b"stream_timeout" => self.limits.stream_timeout = seconds(value),
+            b"num_retries" => self.limits.num_retries = number(value).and_then(|count| u32::try_from(count).ok()),
+            b"disable_fallbacks" => self.limits.disable_fallbacks = value == b"true",
             _ => {}
         }
-        self.removable.push(Removable { is_priority: key == "priority", position: self.member_count, member });
+        self.removable.push(Removable { is_priority: key == b"priority", position: self.member_count, member });
     }
 }
 
 /// The fields of spec/wire.md 1.5. `priority` goes for some providers only, which the rewrite knows.
-fn is_removed(key: &str) -> bool {
+fn is_removed(key: &[u8]) -> bool {
     matches!(
         key,
-        "fallbacks"
-            | "num_retries"
-            | "stream_timeout"
-            | "timeout"
-            | "disable_fallbacks"
-            | "include_fallback_errors"
-            | "router_settings_override"
-            | "context_window_fallbacks"
-            | "tags"
-            | "guardrails"
-            | "litellm_session_id"
-            | "priority"
-    ) || key.starts_with("mock_")
-        || key.starts_with("litellm_")
+        b"fallbacks"
+            | b"num_retries"
+            | b"stream_timeout"
+            | b"timeout"
+            | b"disable_fallbacks"
+            | b"include_fallback_errors"
+            | b"router_settings_override"
+            | b"context_window_fallbacks"
+            | b"tags"
+            | b"guardrails"
+            | b"litellm_session_id"
+            | b"priority"
+    ) || key.starts_with(b"mock_")
+        || key.starts_with(b"litellm_")
 }
 
 /// The place of the last value of `key` in the object `value`, which itself begins at `base`.

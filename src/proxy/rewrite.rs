@@ -87,7 +87,11 @@ pub(super) fn splice(bytes: &Bytes, edits: &[Edit]) -> Parts {
 /// Text as a JSON string with its quotes.
 pub(super) fn quote(text: &str) -> String {
     if text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
-        return format!("\"{text}\"");
+        let mut quoted = String::with_capacity(text.len() + 2);
+        quoted.push('"');
+        quoted.push_str(text);
+        quoted.push('"');
+        return quoted;
     }
     serde_json::Value::from(text).to_string()
 }

@@ -1,7 +1,7 @@
 //! Whether a whole 2xx answer is one (spec/wire.md 3.1): truncation, garbage, an HTML page and an error in disguise fail over.
 
 use super::error_fields::{FoundError, find_error};
-use super::json::{self, Members};
+use super::json;
 use super::usage::Usage;
 
 /// What a whole answer turned out to be.
@@ -52,19 +52,24 @@ pub fn is_type(content_type: &str, wanted: &str) -> bool {
 
 fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
     let (mut has_error, mut has_answer, mut is_failed, mut usage) = (false, false, false, None);
-    let mut members = Members::of(body);
-    for member in members.by_ref() {
-        let Ok(member) = member else { return Judgement::Malformed };
-        let value = &body[member.value];
-        match &body[member.key] {
-            b"error" => has_error = value != b"null",
+    let end = json::walk(body, json::skip_blanks(body, 0), |key, at| {
+        if key == b"usage" && body.get(at) == Some(&b'{') {
+            let (found, end) = Usage::read(body, at);
+            usage = Some(found);
+            // An odd one fails no answer whose brackets match.
+            return end.or_else(|_| json::skip_value(body, at));
+        }
+        let end = json::skip_value(body, at)?;
+        match key {
+            b"error" => has_error = &body[at..end] != b"null",
             b"choices" | b"data" | b"output" => has_answer = true,
-            b"usage" => usage = Usage::of_object(value),
-            b"status" => is_failed = value == b"\"failed\"",
+            b"usage" => usage = None,
+            b"status" => is_failed = &body[at..end] == b"\"failed\"",
             _ => {}
         }
-    }
-    if json::skip_blanks(body, members.end()) < body.len() {
+        Ok(end)
+    });
+    if !end.is_ok_and(|end| json::skip_blanks(body, end) == body.len()) {
         return Judgement::Malformed;
     }
     if has_error && !has_answer {
@@ -111,6 +116,9 @@ mod tests {
         let answer = br#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
         let usage = Usage { input: 3, output: 4, ..Usage::default() };
         assert_eq!(judge(Expected::Json, "application/json", answer), Judgement::Good(Some(usage)));
+        let odd = br#"{"usage":{"prompt_tokens":3,"completion_tokens" 4,"x":[{}]},"choices":[]}"#;
+        let usage = Usage { input: 3, ..Usage::default() };
+        assert_eq!(judge(Expected::Json, "application/json", odd), Judgement::Good(Some(usage)));
         assert_eq!(judge(Expected::Anything, "Text/HTML; charset=utf-8", b"<html>"), Judgement::Malformed);
     }
 

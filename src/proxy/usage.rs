@@ -1,6 +1,6 @@
 //! Token usage from a body or an event (spec/wire.md 4.5). Unparsable usage never fails a request.
 
-use super::json::Members;
+use super::json::{self, Flaw};
 
 /// Tokens of one call as its provider reports them; what is missing or null is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,41 +18,50 @@ pub struct Usage {
 impl Usage {
     /// Reads a `usage` object in the dialect of chat and completions or of responses; none if it is no object.
     pub fn of_object(usage: &[u8]) -> Option<Self> {
-        if usage.first() != Some(&b'{') {
-            return None;
-        }
+        (usage.first() == Some(&b'{')).then(|| Self::read(usage, 0).0)
+    }
+
+    /// Reads the `usage` object that begins at `at`, as far as it is one, and says where it ends.
+    ///
+    /// # Errors
+    /// The first flaw, beside what stood before it.
+    pub fn read(text: &[u8], at: usize) -> (Self, Result<usize, Flaw>) {
         let mut found = Self::default();
-        for member in Members::of(usage).map_while(Result::ok) {
-            let value = &usage[member.value];
-            match &usage[member.key] {
-                b"prompt_tokens" | b"input_tokens" => found.input = number(value).unwrap_or(0),
-                b"completion_tokens" | b"output_tokens" => found.output = number(value).unwrap_or(0),
-                b"prompt_tokens_details" | b"input_tokens_details" => {
-                    found.cached_input = part(value, b"cached_tokens")
-                }
-                b"completion_tokens_details" | b"output_tokens_details" => {
-                    found.reasoning_output = part(value, b"reasoning_tokens");
-                }
-                _ => {}
+        let end = json::walk(text, at, |key, at| match key {
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                part(text, at, b"cached_tokens", &mut found.cached_input)
             }
-        }
-        Some(found)
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                part(text, at, b"reasoning_tokens", &mut found.reasoning_output)
+            }
+            b"prompt_tokens" | b"input_tokens" => count(text, at, &mut found.input),
+            b"completion_tokens" | b"output_tokens" => count(text, at, &mut found.output),
+            _ => json::skip_value(text, at),
+        });
+        (found, end)
     }
 }
 
-/// A count inside a details object; 0 if it is not there.
-fn part(details: &[u8], key: &[u8]) -> u64 {
-    let mut members = Members::of(details).map_while(Result::ok);
-    members
-        .find(|member| &details[member.key.clone()] == key)
-        .and_then(|member| number(&details[member.value]))
-        .unwrap_or(0)
+/// Reads a count; what is none is 0.
+fn count(text: &[u8], at: usize, into: &mut u64) -> Result<usize, Flaw> {
+    let end = json::skip_value(text, at)?;
+    *into = number(&text[at..end]).unwrap_or(0);
+    Ok(end)
+}
+
+/// Reads a count inside a details object; 0 if it is not there.
+fn part(text: &[u8], at: usize, wanted: &[u8], into: &mut u64) -> Result<usize, Flaw> {
+    *into = 0;
+    if text.get(at) != Some(&b'{') {
+        return json::skip_value(text, at);
+    }
+    json::walk(text, at, |key, at| if key == wanted { count(text, at, into) } else { json::skip_value(text, at) })
 }
 
 /// A count; fractions are floored, negatives and nonsense are none.
 fn number(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?;
-    text.split('.').next()?.parse().ok()
+    let whole = value.split(|byte| *byte == b'.').next()?;
+    std::str::from_utf8(whole).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `/v1/…`, the same without `/v1`, and the Azure-style paths → proxy.
 
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_http::{HttpMessage as _, Request};
@@ -11,6 +13,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use futures_util::future::poll_immediate;
 
 use super::error::{ErrorAnswer, say_waits};
 use super::headers;
@@ -126,13 +129,36 @@ pub(super) async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: 
 }
 
 async fn next_piece(payload: &mut Payload) -> Result<Option<Bytes>, Fault> {
-    match tokio::time::timeout(BODY_GAP, payload.next()).await {
+    // A request is served from its head on, and its body mostly lies behind it in the same buffer: one turn later it is here,
+    // and needs no timer.
+    let here = poll_immediate(payload.next()).await;
+    let piece = match here {
+        Some(piece) => Ok(piece),
+        None => {
+            a_turn().await;
+            tokio::time::timeout(BODY_GAP, payload.next()).await
+        }
+    };
+    match piece {
         Err(_) => Err(Fault::BodyTimeout(BODY_GAP)),
         Ok(None) => Ok(None),
         Ok(Some(Ok(piece))) => Ok(Some(piece)),
         Ok(Some(Err(PayloadError::Overflow))) => Err(Fault::TooLarge(0)),
         Ok(Some(Err(_))) => Err(Fault::ClientGone),
     }
+}
+
+/// Lets the connection go on once. It is woken for the body's sake anyway.
+async fn a_turn() {
+    let mut is_over = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Turns a reply into the answer, with the headers that say who served.
@@ -143,11 +169,9 @@ fn respond(worker: &Worker, mut record: Box<Record>, reply: Reply, request: &Req
     let mut response = HttpResponse::new(StatusCode::OK);
     let headers = response.headers_mut();
     let (status, body) = match reply {
-        Reply::Whole(WholeReply { status, head, body, waits, outcome }) => {
-            match head {
-                Head::Provider(answer) => forward::to_client(headers, answer.headers()),
-                Head::Own(own) => *headers = own,
-            }
+        Reply::Whole(whole) => {
+            let WholeReply { status, head, body, waits, outcome } = *whole;
+            head.fill(headers);
             if let Some(waits) = waits {
                 say_waits(headers, waits);
             }
@@ -227,5 +251,6 @@ pub(super) fn json_reply(status: StatusCode, body: &serde_json::Value) -> Reply 
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let body = Bytes::from(body.to_string());
-    Reply::Whole(WholeReply { status, head: Head::Own(headers), body, waits: None, outcome: RequestOutcome::Success })
+    let (head, outcome) = (Head::Own(headers), RequestOutcome::Success);
+    Reply::Whole(Box::new(WholeReply { status, head, body, waits: None, outcome }))
 }

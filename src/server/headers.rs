@@ -49,31 +49,31 @@ fn fresh_id() -> std::sync::Arc<str> {
     std::sync::Arc::from(&*id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))
 }
 
-/// Says who served, and what it took.
+/// Says who served, and what it took. A provider's headers of these names were not let through: each is there once.
 pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, shape: ResponseHeaders) {
     let id = record.shown_id.clone();
     match shape {
         ResponseHeaders::None => return,
         ResponseHeaders::Minimal => {
-            out.insert(REQUEST_ID, id);
+            out.append(REQUEST_ID, id);
             return;
         }
         ResponseHeaders::Full => {}
     }
-    out.insert(CALL_ID, id.clone());
-    out.insert(REQUEST_ID, id);
+    out.append(CALL_ID, id.clone());
+    out.append(REQUEST_ID, id);
     let route = record.route.as_ref().map(|route| route.shown.clone());
     set(out, ROUTE, Some(MODEL_GROUP), route);
     set(out, BACKEND, Some(MODEL_ID), record.shown_backend.clone());
     let trail = &record.trail;
     set(out, ATTEMPTS, None, shown_trail(record));
     if !trail.entries().is_empty() {
-        out.insert(FALLBACKS, count(trail.attempted_fallbacks()));
-        out.insert(RETRIES, count(trail.attempted_retries()));
+        out.append(FALLBACKS, count(trail.attempted_fallbacks()));
+        out.append(RETRIES, count(trail.attempted_retries()));
     }
     let mut text = Vec::with_capacity(16);
     push_millis(&mut text, overhead);
-    out.insert(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
+    out.append(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
 }
 
 /// What was tried, where that may be shown.
@@ -99,14 +99,14 @@ fn count(count: usize) -> HeaderValue {
 fn set(out: &mut HeaderMap, name: HeaderName, alias: Option<HeaderName>, value: Option<HeaderValue>) {
     match (value, alias) {
         (Some(value), Some(alias)) => {
-            out.insert(alias, value.clone());
-            out.insert(name, value);
+            out.append(alias, value.clone());
+            out.append(name, value);
         }
         (Some(value), None) => {
-            out.insert(name, value);
+            out.append(name, value);
         }
         (None, _) => {
-            out.insert(name, UNKNOWN);
+            out.append(name, UNKNOWN);
         }
     }
 }

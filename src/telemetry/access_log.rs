@@ -166,6 +166,23 @@ impl WorkerLog {
     }
 }
 
+/// The name of a field, and how it begins in JSON: written out beforehand, since every line has twenty of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The name alone.
+    pub name: &'static str,
+    /// `,"name":`
+    pub json: &'static str,
+}
+
+/// Makes a [`Key`] of a literal that needs no escaping.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::telemetry::access_log::Key { name: $name, json: concat!(",\"", $name, "\":") }
+    };
+}
+pub(crate) use key;
+
 /// What a line says, in this order (spec/observability.md 2.1). Empty values are left out.
 #[derive(Clone, Debug, Default)]
 pub struct Line<'a> {
@@ -174,9 +191,9 @@ pub struct Line<'a> {
     /// `info`, `warn` or `error`.
     pub level: &'static str,
     /// Words: key and value; a value that is empty is left out.
-    pub words: &'a [(&'static str, Word<'a>)],
+    pub words: &'a [(Key, Word<'a>)],
     /// Numbers: key and value.
-    pub numbers: &'a [(&'static str, Option<Number>)],
+    pub numbers: &'a [(Key, Option<Number>)],
 }
 
 /// A word of a line.
@@ -218,7 +235,8 @@ impl Line<'_> {
         clockface.write(out, self.at);
         push_all(out, ["\",\"level\":\"", self.level, "\",\"msg\":\"request\""]);
         for (key, word) in self.words.iter().filter(|(_, word)| !word.text().is_empty()) {
-            push_all(out, [",\"", key, "\":\""]);
+            out.extend_from_slice(key.json.as_bytes());
+            out.push(b'"');
             match word {
                 Word::Own(text) => out.extend_from_slice(text.as_bytes()),
                 Word::Free(text) => escape(out, text),
@@ -227,7 +245,7 @@ impl Line<'_> {
         }
         for (key, value) in self.numbers {
             if let Some(value) = value {
-                push_all(out, [",\"", key, "\":"]);
+                out.extend_from_slice(key.json.as_bytes());
                 write_number(out, *value);
             }
         }
@@ -240,7 +258,7 @@ impl Line<'_> {
         for (key, value) in self.words.iter().map(|(key, word)| (key, word.text())).filter(|(_, text)| !text.is_empty())
         {
             let plain = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
-            let _ = write!(out, " {key}=");
+            let _ = write!(out, " {}=", key.name);
             if plain {
                 out.extend_from_slice(value.as_bytes());
             } else {
@@ -251,7 +269,7 @@ impl Line<'_> {
         }
         for (key, value) in self.numbers {
             if let Some(value) = value {
-                let _ = write!(out, " {key}=");
+                let _ = write!(out, " {}=", key.name);
                 write_number(out, *value);
             }
         }
@@ -284,7 +302,7 @@ pub fn push_millis(out: &mut Vec<u8>, span: Duration) {
 const MAX_DIGITS: usize = 20;
 
 /// Writes a number in decimal with at least `width` digits.
-fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
+pub fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
     let mut digits = [b'0'; MAX_DIGITS];
     let mut at = MAX_DIGITS;
     while 0 < count || MAX_DIGITS - at < width {
@@ -295,9 +313,27 @@ fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Bytes looked at in one step.
+const WORD: usize = 8;
+
+/// Whether a text needs no escaping: printable ASCII without quotes and backslashes.
+fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<WORD>();
+    let each = |byte: u8| u64::from_ne_bytes([byte; WORD]);
+    // The top bit of each byte that is smaller than `least`, exact while no byte has its own top bit set.
+    let below = |word: u64, least: u64| word.wrapping_sub(least) & !word;
+    let odd = words.iter().fold(0, |odd, bytes| {
+        let word = u64::from_ne_bytes(*bytes);
+        let is_delete_or_more = word | word.wrapping_add(each(1));
+        let is_quote = below(word ^ each(b'"'), each(1)) | below(word ^ each(b'\\'), each(1));
+        odd | below(word, each(b' ')) | is_delete_or_more | is_quote
+    });
+    let is_plain = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
+    odd & each(0x80) == 0 && rest.iter().all(is_plain)
+}
+
 fn escape(out: &mut Vec<u8>, text: &str) {
-    let is_plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.len() <= SHOWN && text.bytes().all(is_plain) {
+    if text.len() <= SHOWN && is_plain(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
         return;
     }
@@ -368,18 +404,21 @@ pub fn write_time(out: &mut Vec<u8>, at: Duration) {
 mod tests {
     use super::*;
 
-    fn line<'a>(words: &'a [(&'static str, Word<'a>)], numbers: &'a [(&'static str, Option<Number>)]) -> Line<'a> {
+    fn line<'a>(words: &'a [(Key, Word<'a>)], numbers: &'a [(Key, Option<Number>)]) -> Line<'a> {
         Line { at: Duration::from_millis(1_795_478_462_345), level: "info", words, numbers }
     }
 
     #[test]
     fn lines_survive_odd_values() {
-        let words =
-            [("route", Word::Own("gpt-4-router")), ("model", Word::Free("a\"b\\c\nd")), ("backend", Word::Free(""))];
+        let words = [
+            (key!("route"), Word::Own("gpt-4-router")),
+            (key!("model"), Word::Free("a\"b\\c\nd")),
+            (key!("backend"), Word::Free("")),
+        ];
         let numbers = [
-            ("status", Some(Number::Count(200))),
-            ("duration_ms", Some(Number::Millis(Duration::from_nanos(1_234_567)))),
-            ("ttft_ms", None),
+            (key!("status"), Some(Number::Count(200))),
+            (key!("duration_ms"), Some(Number::Millis(Duration::from_nanos(1_234_567)))),
+            (key!("ttft_ms"), None),
         ];
         let mut json = Vec::new();
         line(&words, &numbers).write_json(&mut json);
@@ -394,6 +433,18 @@ mod tests {
             String::from_utf8(text).unwrap(),
             "2026-11-24T00:01:02.345Z INFO request route=gpt-4-router model=\"a\\\"b\\\\c\\u000ad\" status=200 duration_ms=1.234\n"
         );
+    }
+
+    #[test]
+    fn plain_is_what_needs_no_escaping() {
+        for byte in 0..=255 {
+            for before in 0..20 {
+                let text: Vec<u8> = std::iter::repeat_n(b'~', before).chain([byte]).chain(*b"  az09!!").collect();
+                let expected = (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+                assert_eq!(is_plain(&text), expected, "{byte} after {before}");
+            }
+        }
+        assert!(is_plain(b""));
     }
 
     #[test]

@@ -16,46 +16,14 @@ use actix_rt::net::{ActixStream, Ready};
 use actix_service::Service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection as Connected};
 use actix_web::http::Uri;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::exchange::{Exchange, Fault, Phase};
+use super::exchange::{Exchange, Fault};
 use super::framing::{self, Body, Head};
+use super::socket::{Socket, dial};
 
 /// Most bytes of an answer read while its request is still being sent.
 const EARLY_READ_BYTES: usize = 16 << 10;
-
-/// Plain TCP or TLS over it.
-enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Socket {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Tls(socket) => Pin::new(socket.as_mut()).poll_write(cx, bytes),
-        }
-    }
-
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(socket) => socket.get_ref().0,
-        }
-    }
-}
 
 /// Where a connection stands between and within answers.
 enum Stage {
@@ -298,17 +266,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
-            Socket::Plain(_) => Poll::Ready(Ok(())),
-            Socket::Tls(socket) => Pin::new(socket.as_mut()).poll_flush(cx),
-        }
+        self.get_mut().socket.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().socket {
-            Socket::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Tls(socket) => Pin::new(socket.as_mut()).poll_shutdown(cx),
-        }
+        self.get_mut().socket.poll_shutdown(cx)
     }
 }
 
@@ -345,32 +307,13 @@ impl Service<ConnectInfo<Uri>> for Dialer {
         let tls = self.tls.clone();
         Box::pin(async move {
             let uri = info.request().clone();
-            let connection = dial(&uri, tls).await?;
-            Ok(Connected::new(uri, connection))
+            let enter = |phase| {
+                if let Some(exchange) = Exchange::current() {
+                    exchange.enter(phase);
+                }
+            };
+            let socket = dial(&uri, tls.as_ref(), enter).await.map_err(ConnectError::Io)?;
+            Ok(Connected::new(uri, Connection::new(socket)))
         })
     }
-}
-
-/// Opens one connection, TLS included.
-pub(super) async fn dial(uri: &Uri, tls: Option<Arc<rustls::ClientConfig>>) -> Result<Connection, ConnectError> {
-    let host = uri.host().ok_or(ConnectError::Unresolved)?.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-    let enter = |phase| {
-        if let Some(exchange) = Exchange::current() {
-            exchange.enter(phase);
-        }
-    };
-    enter(Phase::Resolving);
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(ConnectError::Io)?.collect();
-    if addresses.is_empty() {
-        return Err(ConnectError::NoRecords);
-    }
-    enter(Phase::Connecting);
-    let socket = TcpStream::connect(addresses.as_slice()).await.map_err(ConnectError::Io)?;
-    socket.set_nodelay(true).map_err(ConnectError::Io)?;
-    let Some(config) = tls else { return Ok(Connection::new(Socket::Plain(socket))) };
-    enter(Phase::Handshaking);
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::InvalidInput)?;
-    let socket = TlsConnector::from(config).connect(name, socket).await.map_err(ConnectError::Io)?;
-    Ok(Connection::new(Socket::Tls(Box::new(socket))))
 }

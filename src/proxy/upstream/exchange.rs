@@ -10,21 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::framing::Body;
-
-/// How far a connection attempt has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Waiting for a connection: none needed yet.
-    Waiting,
-    /// Looking the host's name up.
-    Resolving,
-    /// TCP.
-    Connecting,
-    /// TLS.
-    Handshaking,
-    /// The request is on its way on some connection.
-    Sent,
-}
+use super::socket::Phase;
 
 /// What the wrapper saw of one request.
 pub(super) struct Exchange {

@@ -1,13 +1,14 @@
-//! Where one HTTP/1.1 answer ends: the little of RFC 9112 that the connection wrapper must know for itself.
+//! Where one HTTP/1.1 answer ends, by RFC 9112, and strictly: what could be read in two ways is no answer.
 //!
-//! awc takes an interim 1xx for the final answer, an end of file for the end of a body, and a body that only the end of the
-//! connection delimits for an empty one. So the wrapper follows each answer's framing and says what awc does not: which bytes
-//! are a head, whether the body was whole, and whether a byte came that nobody asked for.
+//! It says which bytes are a head, which are a body, whether the body was whole, and whether a byte came that nobody asked
+//! for. [`super::link`] relies on it alone; under awc [`super::connection`] does, since awc takes an interim 1xx for the final
+//! answer, an end of file for the end of a body, and a body that only the end of the connection delimits for an empty one.
 
-use memchr::memchr;
+use std::mem::MaybeUninit;
+
 use memchr::memmem;
 
-/// Longest answer head. Providers send about 2 KiB; awc itself stops at 128 KiB.
+/// Longest answer head. Providers send about 2 KiB; actix-http itself stops at 128 KiB.
 pub(super) const MAX_HEAD_BYTES: usize = 128 << 10;
 
 /// Most header fields in an answer head, as in actix-http.
@@ -54,59 +55,96 @@ pub(super) enum Body {
 /// A place within chunked transfer coding (RFC 9112 section 7.1).
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(super) enum Chunk {
-    /// In the line that names the next chunk's size: the size so far, whether its digits are over, and the line's length.
+    /// In the line that names the next chunk's size: the size so far, whether extensions have begun, and the line's length.
     Size(u64, bool, usize),
+    /// In blanks after the size: the size, and the line's length.
+    Blank(u64, usize),
+    /// Before the line feed of that line: the size.
+    SizeEnd(u64),
     /// In a chunk's data: bytes missing.
     Data(u64),
-    /// In the line end after the data.
+    /// Before the carriage return after the data.
     DataEnd,
-    /// In the trailers: length of the current line and of all of them.
+    /// Before the line feed after the data.
+    DataLineFeed,
+    /// In the trailers: length of the current line and of those before it.
     Trailer(usize, usize),
+    /// Before the line feed of such a line.
+    TrailerEnd(usize, usize),
+}
+
+/// Room for the fields of one head.
+pub(super) type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; MAX_HEADERS];
+
+/// Room for the fields of one head, which nobody has to fill beforehand.
+pub(super) fn room<'a>() -> Fields<'a> {
+    [const { MaybeUninit::uninit() }; MAX_HEADERS]
+}
+
+/// A final head as it was read.
+pub(super) struct Final<'a, 'b> {
+    /// Bytes of the head with its empty line.
+    pub(super) length: usize,
+    /// Its status.
+    pub(super) status: u16,
+    /// Whether it says HTTP/1.1, not 1.0.
+    pub(super) is_1_1: bool,
+    /// Its fields, in order.
+    pub(super) fields: &'a [httparse::Header<'b>],
+    /// How its body is delimited.
+    pub(super) body: Body,
+}
+
+/// Reads the head at the start of `bytes`; what is no final one is the error.
+pub(super) fn read_final<'a, 'b>(bytes: &'b [u8], room: &'a mut Fields<'b>) -> Result<Final<'a, 'b>, Head> {
+    if memmem::find(bytes, b"\r\n\r\n").is_none() && memmem::find(bytes, b"\n\n").is_none() {
+        return Err(if bytes.len() > MAX_HEAD_BYTES { Head::Invalid } else { Head::Partial });
+    }
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, room) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Err(Head::Partial),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Head::Invalid),
+    };
+    let (Some(status), Some(version)) = (response.code, response.version) else { return Err(Head::Invalid) };
+    let is_1_1 = version == 1;
+    let fields: &[httparse::Header<'b>] = response.headers;
+    let body = match status {
+        // Nobody asked for another protocol.
+        101 => return Err(Head::Invalid),
+        100..200 => return Err(Head::Interim(length)),
+        204 | 304 => Body::Complete,
+        _ => body_of(fields, is_1_1).ok_or(Head::Invalid)?,
+    };
+    Ok(Final { length, status, is_1_1, fields, body })
 }
 
 /// Reads the head at the start of `bytes`.
 pub(super) fn read_head(bytes: &[u8]) -> Head {
-    if memmem::find(bytes, b"\r\n\r\n").is_none() && memmem::find(bytes, b"\n\n").is_none() {
-        return if bytes.len() > MAX_HEAD_BYTES { Head::Invalid } else { Head::Partial };
-    }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut fields);
-    let length = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Head::Partial,
-        Ok(httparse::Status::Partial) | Err(_) => return Head::Invalid,
-    };
-    let (Some(status), Some(version)) = (response.code, response.version) else { return Head::Invalid };
-    if (100..200).contains(&status) && status != 101 {
-        return Head::Interim(length);
-    }
-    if status == 204 || status == 304 {
-        return Head::Final { length, body: Body::Complete, close_delimited: false };
-    }
-    match body_of(response.headers) {
-        None => Head::Invalid,
-        Some(Body::UntilClose) => Head::Final { length, body: Body::UntilClose, close_delimited: version == 1 },
-        Some(body) => Head::Final { length, body, close_delimited: false },
+    match read_final(bytes, &mut room()) {
+        Ok(Final { length, is_1_1, body, .. }) => {
+            Head::Final { length, body, close_delimited: is_1_1 && body == Body::UntilClose }
+        }
+        Err(other) => other,
     }
 }
 
-/// The body's delimitation by RFC 9112 section 6.3; none if the fields contradict each other.
-fn body_of(fields: &[httparse::Header<'_>]) -> Option<Body> {
-    let mut length = None;
-    let mut chunked = false;
+/// The body's delimitation by RFC 9112 section 6.3; none if the fields contradict each other or repeat themselves.
+fn body_of(fields: &[httparse::Header<'_>], is_1_1: bool) -> Option<Body> {
+    let (mut length, mut chunked) = (None, false);
     for field in fields {
         if field.name.eq_ignore_ascii_case("content-length") {
-            let text = std::str::from_utf8(field.value).ok()?.trim();
-            let value = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()?;
-            if length.is_some_and(|earlier: u64| earlier != value) {
+            let digits = Some(field.value.trim_ascii()).filter(|text| text.iter().all(u8::is_ascii_digit))?;
+            let value: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+            if length.replace(value).is_some() {
                 return None;
             }
-            length = Some(value);
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
-            chunked = field.value.trim_ascii().to_ascii_lowercase().ends_with(b"chunked");
-            if !chunked {
+            if chunked || !is_1_1 || !field.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
                 return None;
             }
+            chunked = true;
         }
     }
     match (chunked, length) {
@@ -121,6 +159,11 @@ fn body_of(fields: &[httparse::Header<'_>]) -> Option<Body> {
 impl Body {
     /// Takes in bytes of the body and says how many of them belong to it; the rest is surplus.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        self.take_content(bytes, |_| {})
+    }
+
+    /// The same, and hands over what the body consists of, without the framing of chunks.
+    pub(super) fn take_content(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> usize {
         match self {
             Self::Length(missing) => {
                 let taken = (*missing).min(bytes.len() as u64);
@@ -128,10 +171,14 @@ impl Body {
                 if *missing == 0 {
                     *self = Self::Complete;
                 }
+                content(&bytes[..taken as usize]);
                 taken as usize
             }
-            Self::Chunked(_) => self.take_chunked(bytes),
-            Self::UntilClose => bytes.len(),
+            Self::Chunked(_) => self.take_chunked(bytes, content),
+            Self::UntilClose => {
+                content(bytes);
+                bytes.len()
+            }
             Self::Complete | Self::Broken => 0,
         }
     }
@@ -144,64 +191,72 @@ impl Body {
         }
     }
 
-    fn take_chunked(&mut self, bytes: &[u8]) -> usize {
+    fn take_chunked(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> usize {
         let mut at = 0;
         while at < bytes.len() {
             let Self::Chunked(place) = *self else { break };
-            let (next, taken) = place.step(&bytes[at..]);
-            *self = next;
-            at += taken;
+            if let Chunk::Data(missing) = place {
+                let taken = missing.min((bytes.len() - at) as u64);
+                let next = if taken == missing { Chunk::DataEnd } else { Chunk::Data(missing - taken) };
+                *self = Self::Chunked(next);
+                content(&bytes[at..at + taken as usize]);
+                at += taken as usize;
+            } else {
+                *self = place.step(bytes[at]);
+                at += 1;
+            }
         }
         at
     }
 }
 
 impl Chunk {
-    /// Goes on from here over at least one byte: what comes next, and how many bytes that took.
-    fn step(self, bytes: &[u8]) -> (Body, usize) {
-        match self {
-            Self::Data(missing) => {
-                let taken = missing.min(bytes.len() as u64);
-                let next = if taken == missing { Self::DataEnd } else { Self::Data(missing - taken) };
-                (Body::Chunked(next), taken as usize)
+    /// Goes on from here, which is not within data, over one byte of framing.
+    fn step(self, byte: u8) -> Body {
+        let next = match (self, byte) {
+            (Self::Size(size, has_extension, length), byte) => {
+                return Self::size_byte(size, has_extension, length, byte);
             }
-            Self::Size(size, over, length) => (Self::size_byte(size, over, length, bytes[0]), 1),
-            Self::DataEnd => match bytes[0] {
-                b'\r' => (Body::Chunked(Self::DataEnd), 1),
-                b'\n' => (Body::Chunked(Self::Size(0, false, 0)), 1),
-                _ => (Body::Broken, 1),
-            },
-            Self::Trailer(line, total) => {
-                let taken = memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1);
-                let ended = bytes[taken - 1] == b'\n';
-                let visible = bytes[..taken].iter().filter(|byte| !matches!(byte, b'\r' | b'\n')).count();
-                let next = match (ended, line + visible) {
-                    _ if total + taken > MAX_CHUNK_LINE_BYTES => Body::Broken,
-                    (true, 0) => Body::Complete,
-                    (true, _) => Body::Chunked(Self::Trailer(0, total + taken)),
-                    (false, line) => Body::Chunked(Self::Trailer(line, total + taken)),
-                };
-                (next, taken)
+            (Self::Blank(size, length), b' ' | b'\t') if length < MAX_CHUNK_LINE_BYTES => Self::Blank(size, length + 1),
+            (Self::Blank(size, length), b';') => Self::Size(size, true, length + 1),
+            (Self::Blank(size, _), b'\r') => Self::SizeEnd(size),
+            (Self::SizeEnd(0), b'\n') => Self::Trailer(0, 0),
+            (Self::SizeEnd(size), b'\n') => Self::Data(size),
+            (Self::DataEnd, b'\r') => Self::DataLineFeed,
+            (Self::DataLineFeed, b'\n') => Self::Size(0, false, 0),
+            (Self::Trailer(line, before), b'\r') => Self::TrailerEnd(line, before),
+            (Self::Trailer(line, before), byte) if byte != b'\n' && line + before < MAX_CHUNK_LINE_BYTES => {
+                Self::Trailer(line + 1, before)
             }
-        }
+            (Self::TrailerEnd(0, _), b'\n') => return Body::Complete,
+            (Self::TrailerEnd(line, before), b'\n') => Self::Trailer(0, before + line),
+            (
+                Self::Blank(..)
+                | Self::SizeEnd(_)
+                | Self::Data(_)
+                | Self::DataEnd
+                | Self::DataLineFeed
+                | Self::Trailer(..)
+                | Self::TrailerEnd(..),
+                _,
+            ) => return Body::Broken,
+        };
+        Body::Chunked(next)
     }
 
-    fn size_byte(size: u64, over: bool, length: usize, byte: u8) -> Body {
-        if byte == b'\n' {
-            return match (length, size) {
-                (0, _) => Body::Broken,
-                (_, 0) => Body::Chunked(Self::Trailer(0, 0)),
-                (_, size) => Body::Chunked(Self::Data(size)),
-            };
-        }
-        let digit = if over { None } else { (byte as char).to_digit(16) };
-        match digit {
-            Some(_) if size >> 58 != 0 => Body::Broken,
-            Some(digit) => Body::Chunked(Self::Size(size << 4 | u64::from(digit), false, length + 1)),
-            None if length == 0 || length > MAX_CHUNK_LINE_BYTES => Body::Broken,
-            None if !over && !matches!(byte, b';' | b' ' | b'\t' | b'\r') => Body::Broken,
-            None => Body::Chunked(Self::Size(size, true, length + 1)),
-        }
+    fn size_byte(size: u64, has_extension: bool, length: usize, byte: u8) -> Body {
+        let digit = if has_extension { None } else { (byte as char).to_digit(16) };
+        let next = match (digit, byte) {
+            (Some(_), _) if size >> 58 != 0 => return Body::Broken,
+            (Some(digit), _) => Self::Size(size << 4 | u64::from(digit), false, length + 1),
+            (None, _) if length == 0 || length > MAX_CHUNK_LINE_BYTES => return Body::Broken,
+            (None, b'\r') => Self::SizeEnd(size),
+            (None, byte) if has_extension && byte != b'\n' => Self::Size(size, true, length + 1),
+            (None, b';') => Self::Size(size, true, length + 1),
+            (None, b' ' | b'\t') => Self::Blank(size, length + 1),
+            (None, _) => return Body::Broken,
+        };
+        Body::Chunked(next)
     }
 }
 
@@ -286,5 +341,57 @@ mod tests {
         assert_eq!(feed(Body::Length(5), "hel", 1), (Body::Length(2), 3));
         assert!(!Body::Length(2).is_complete_at_end());
         assert!(Body::UntilClose.is_complete_at_end());
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_broken() {
+        let start = Body::Chunked(Chunk::Size(0, false, 0));
+        for wire in [
+            "5\nhello\r\n",
+            "5\r\r\nhello\r\n",
+            "5;a\nhello\r\n",
+            "5;a\rb\r\nhello\r\n",
+            "5 5\r\nhello\r\n",
+            "5\r\nhello\n",
+            "5\r\nhello\r\r\n",
+            "0\r\n\n",
+            "0\r\nx: y\n\r\n",
+            "0\r\n\r\r\n",
+            " 5\r\nhello\r\n",
+            "0x5\r\nhello\r\n",
+            "+5\r\nhello\r\n",
+        ] {
+            assert_eq!(feed(start, wire, 1).0, Body::Broken, "{wire:?}");
+        }
+        assert_eq!(feed(start, "5 \t;a=b\r\nhello\r\n0  \r\n\r\n", 1).0, Body::Complete);
+        let endless = format!("0\r\n{}", "x: y\r\n".repeat(MAX_CHUNK_LINE_BYTES));
+        assert_eq!(feed(start, &endless, 7).0, Body::Broken);
+        for text in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nx: a\rcontent-length: 5\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+        ] {
+            assert_eq!(head(text), Head::Invalid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn content_is_handed_over_without_the_framing_of_chunks() {
+        for step in 1..20 {
+            let (mut body, mut content) = (Body::Chunked(Chunk::Size(0, false, 0)), Vec::new());
+            for piece in b"5;a\r\nhello\r\n7\r\n, world\r\n0\r\nx: y\r\n\r\n".chunks(step) {
+                assert_eq!(body.take_content(piece, |bytes| content.extend_from_slice(bytes)), piece.len());
+            }
+            assert_eq!((body, content.as_slice()), (Body::Complete, &b"hello, world"[..]));
+        }
     }
 }

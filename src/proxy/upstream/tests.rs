@@ -1,4 +1,4 @@
-//! One test per hazard of awc that this room tames, over real sockets.
+//! One test per hazard of an HTTP client, over real sockets; each for a short request and for an upload, which awc carries.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::clock;
 
 /// What the server does after reading one request.
 #[derive(Clone)]
@@ -93,7 +94,7 @@ fn soon() -> Limits {
 
 async fn send(upstream: &Upstream, port: u16, body: &[Bytes], limits: Limits) -> Result<Answer, Error> {
     let uri: Uri = format!("http://127.0.0.1:{port}/v1/chat/completions").parse().unwrap();
-    let request = Request { uri: &uri, method: &Method::POST, tls: None, headers: &|_| {}, body };
+    let request = Request { uri: &uri, method: &Method::POST, tls: None, headers: &|_: &mut HeaderMap| {}, body };
     upstream.send(&request, limits).await
 }
 
@@ -106,22 +107,32 @@ async fn read_all(answer: Answer) -> Result<String, Error> {
     Ok(String::from_utf8(text).unwrap())
 }
 
-async fn call(upstream: &Upstream, port: u16) -> Result<String, Error> {
-    read_all(send(upstream, port, &[Bytes::from_static(b"{}")], soon()).await?).await
+/// A short request's body, and an upload's.
+fn bodies() -> [Vec<Bytes>; 2] {
+    let upload = Bytes::from(vec![b'x'; SHORT_BYTES + 1]);
+    [vec![Bytes::from_static(b"{}")], vec![upload]]
+}
+
+async fn call(upstream: &Upstream, port: u16, body: &[Bytes]) -> Result<String, Error> {
+    read_all(send(upstream, port, body, soon()).await?).await
 }
 
 fn run(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);
 }
 
-/// One request against one connection's script.
+/// One request against one connection's script, which ends alike by either way.
 fn one(acts: Vec<Act>) -> Result<String, Error> {
-    let mut outcome = Ok(String::new());
-    actix_rt::System::new().block_on(async {
-        let port = serve(vec![vec![acts]]).await;
-        outcome = call(&Upstream::new(), port).await;
+    let [short, upload] = bodies().map(|body| {
+        let mut outcome = Ok(String::new());
+        actix_rt::System::new().block_on(async {
+            let port = serve(vec![vec![acts.clone()]]).await;
+            outcome = call(&Upstream::new(), port, &body).await;
+        });
+        outcome
     });
-    outcome
+    assert_eq!(short, upload);
+    short
 }
 
 #[test]
@@ -165,48 +176,53 @@ fn a_close_delimited_body_is_not_empty() {
 #[test]
 fn interim_answers_are_dropped_and_the_next_request_gets_its_own_answer() {
     use Act::{Send, Yield};
-    run(async {
-        let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-        let script = vec![
-            vec![Send(early), Yield, Send("HTTP/1.1 100 Continue\r\n\r\n"), Send(early), Send(OK_A)],
-            vec![Send(OK_B)],
-        ];
-        let port = serve(vec![script]).await;
-        let upstream = Upstream::new();
-        assert_eq!(call(&upstream, port).await.as_deref(), Ok("A"));
-        assert_eq!(call(&upstream, port).await.as_deref(), Ok("B"));
-    });
+    for body in bodies() {
+        run(async {
+            let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+            let script = vec![
+                vec![Send(early), Yield, Send("HTTP/1.1 100 Continue\r\n\r\n"), Send(early), Send(OK_A)],
+                vec![Send(OK_B)],
+            ];
+            let port = serve(vec![script]).await;
+            let upstream = Upstream::new();
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("B"));
+        });
+    }
 }
 
 #[test]
 fn bytes_nobody_asked_for_never_reach_the_next_request() {
     use Act::{Send, Yield};
-    run(async {
-        let intruder = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nOTHER";
-        for late in [false, true] {
-            let pause = if late { Yield } else { Send("") };
-            let first = vec![vec![Send(OK_A), pause, Send(intruder)], vec![Send(intruder)]];
-            let port = serve(vec![first, vec![vec![Send(OK_B)]]]).await;
-            let upstream = Upstream::new();
-            assert_eq!(call(&upstream, port).await.as_deref(), Ok("A"));
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
+    let intruder = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nOTHER";
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nA\r\n0\r\n\r\n";
+    for (body, answer) in bodies().into_iter().flat_map(|body| [(body.clone(), OK_A), (body, chunked)]) {
+        run(async {
+            for late in [false, true] {
+                let pause = if late { Yield } else { Send("") };
+                let first = vec![vec![Send(answer), pause, Send(intruder)], vec![Send(intruder)]];
+                let port = serve(vec![first, vec![vec![Send(OK_B)]]]).await;
+                let upstream = Upstream::new();
+                assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("B"), "late {late}");
             }
-            assert_eq!(call(&upstream, port).await.as_deref(), Ok("B"), "late {late}");
-        }
-    });
+        });
+    }
 }
 
 #[test]
 fn a_connection_is_reused_and_a_stale_one_is_replaced_once_for_free() {
     use Act::{Fin, Reset, Send};
-    for end in [Fin, Reset] {
+    for (body, end) in bodies().into_iter().flat_map(|body| [(body.clone(), Fin), (body, Reset)]) {
         run(async {
             // The first connection serves one request, reads a second and dies; the second connection answers.
             let port = serve(vec![vec![vec![Send(OK_A)], vec![end.clone()]], vec![vec![Send(OK_B)]]]).await;
             let upstream = Upstream::new();
-            assert_eq!(call(&upstream, port).await.as_deref(), Ok("A"));
-            let answer = send(&upstream, port, &[Bytes::from_static(b"{}")], soon()).await.unwrap();
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+            let answer = send(&upstream, port, &body, soon()).await.unwrap();
             assert!(answer.resent);
             assert_eq!(read_all(answer).await.as_deref(), Ok("B"));
         });
@@ -214,11 +230,49 @@ fn a_connection_is_reused_and_a_stale_one_is_replaced_once_for_free() {
 }
 
 #[test]
+fn a_reused_connection_that_dies_within_its_answer_is_an_error_and_not_repeated() {
+    use Act::{Fin, Send};
+    for (part, error) in
+        [("HTTP/1.1 2", Error::Reset), ("HTTP/1.1 103 Early\r\n\r\n", Error::Reset), ("x\r\n\r\n", Error::Malformed)]
+    {
+        for body in bodies() {
+            run(async {
+                let port = serve(vec![vec![vec![Send(OK_A)], vec![Send(part), Fin]], vec![vec![Send(OK_B)]]]).await;
+                let upstream = Upstream::new();
+                assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+                assert_eq!(call(&upstream, port, &body).await, Err(error), "{part:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_the_server_closes_or_that_was_left_early_is_not_used_again() {
+    use Act::{Hang, Send};
+    let closing = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nA";
+    for body in bodies() {
+        run(async {
+            let port = serve(vec![vec![vec![Send(closing)], vec![Send(closing)]], vec![vec![Send(OK_B)]]]).await;
+            let upstream = Upstream::new();
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("B"));
+            let half = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nA";
+            let port = serve(vec![vec![vec![Send(half), Hang]], vec![vec![Send(OK_B)]]]).await;
+            let left = send(&upstream, port, &body, soon()).await.unwrap();
+            drop(left);
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("B"));
+        });
+    }
+}
+
+#[test]
 fn a_fresh_connection_that_dies_is_an_error_and_not_repeated() {
-    run(async {
-        let port = serve(vec![vec![vec![Act::Reset]], vec![vec![Act::Send(OK_B)]]]).await;
-        assert_eq!(call(&Upstream::new(), port).await, Err(Error::Reset));
-    });
+    for body in bodies() {
+        run(async {
+            let port = serve(vec![vec![vec![Act::Reset]], vec![vec![Act::Send(OK_B)]]]).await;
+            assert_eq!(call(&Upstream::new(), port, &body).await, Err(Error::Reset));
+        });
+    }
 }
 
 #[test]
@@ -259,6 +313,11 @@ fn limits_end_what_hangs() {
         let limits = Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
         let outcome = send(&Upstream::new(), port, &[], limits).await.map(|_| ());
         assert_eq!(outcome, Err(Error::HeadTimeout));
+        let port = serve(vec![vec![vec![Act::Hang]]]).await;
+        let now = clock::now();
+        let limits = Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
+        let outcome = send(&Upstream::new(), port, &bodies()[1], limits).await.map(|_| ());
+        assert_eq!(outcome, Err(Error::HeadTimeout));
     });
 }
 
@@ -266,9 +325,12 @@ fn limits_end_what_hangs() {
 fn a_refused_connection_and_an_unknown_host_are_told_apart() {
     run(async {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        assert_eq!(call(&Upstream::new(), port).await, Err(Error::Connect));
+        for body in bodies() {
+            assert_eq!(call(&Upstream::new(), port, &body).await, Err(Error::Connect));
+        }
         let uri: Uri = "http://no-such-host.invalid:80/".parse().unwrap();
-        let request = Request { uri: &uri, method: &Method::GET, tls: None, headers: &|_| {}, body: &[] };
+        let request =
+            Request { uri: &uri, method: &Method::GET, tls: None, headers: &|_: &mut HeaderMap| {}, body: &[] };
         assert_eq!(Upstream::new().send(&request, soon()).await.map(|_| ()), Err(Error::Dns));
     });
 }

@@ -1,0 +1,31 @@
+//! Carries headers past the gateway without a map of their own; which of them pass is [`forward`]'s to say.
+
+use actix_web::http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+
+use super::forward;
+use super::upstream::{Fields, Headers, Lines};
+
+/// The headers of a call.
+pub(super) struct ToProvider<'a> {
+    pub(super) client: &'a HeaderMap,
+    pub(super) also: &'a [String],
+    pub(super) own: &'a [(HeaderName, HeaderValue)],
+    pub(super) request_id: &'a HeaderValue,
+}
+
+impl Headers for ToProvider<'_> {
+    fn fill(&self, out: &mut HeaderMap) {
+        forward::to_provider(out, self.client, self.also, self.own, self.request_id);
+    }
+
+    fn write(&self, out: &mut Lines<'_>) {
+        let Self { client, also, own, request_id } = self;
+        forward::each_to_provider(client, also, own, request_id, |name, value| out.put(name, value));
+    }
+}
+
+/// Appends an answer's headers that a client may see.
+pub(super) fn relay_headers(out: &mut HeaderMap, answer: &Fields) {
+    let connection = answer.text(&CONNECTION);
+    answer.append_to(out, |name| forward::is_relayed(name, connection));
+}

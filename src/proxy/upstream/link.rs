@@ -1,0 +1,336 @@
+//! One upstream connection that carries one short request after the other: HTTP/1.1 written by ourselves.
+//!
+//! The relay of a plain request is what the gateway does all day, and awc's exchange cost a quarter of it: a codec, two
+//! buffers, a spawned task and four look-ups of headers for each. Here a request goes out in one write and a usual answer
+//! comes in by one read into a buffer that all links share. [`framing`] says what the bytes are; nothing else is believed.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix_web::http::Uri;
+use bytes::{Bytes, BytesMut};
+use tokio::io::ReadBuf;
+use tokio::task::unconstrained;
+
+use super::framing::{Body, Head};
+use super::head::{self, AnswerHead};
+use super::pool::{Endpoint, Pool};
+use super::socket::{Phase, Socket, dial};
+use super::{Answer, AnswerBody, Error, Limits, Request, Source};
+use crate::clock::{self, Instant};
+
+/// A body with at least this much missing is read in place instead of through the shared buffer, to save the copy.
+const LARGE_BYTES: u64 = 16 << 10;
+
+/// Most of it in one go: as much as the allocator gives without asking the system.
+const LARGE_PIECE: usize = 64 << 10;
+
+/// One connection. It is closed by dropping it.
+pub(super) struct Link {
+    /// Where it leads.
+    pub(super) endpoint: Arc<Endpoint>,
+    /// When it was opened.
+    pub(super) opened: Instant,
+    socket: Socket,
+    /// Whether it has carried a request before.
+    is_reused: bool,
+    /// How much of the request has been written.
+    sent: usize,
+    /// Whether anything of the answer has come.
+    has_heard: bool,
+    /// A head in pieces.
+    held: Vec<u8>,
+}
+
+/// A head, with what came of the body behind it.
+struct Arrived {
+    head: AnswerHead,
+    content: Bytes,
+    /// The request was whole, and no byte came that nobody asked for.
+    is_in_step: bool,
+}
+
+/// A failed exchange, and whether a free resend is right.
+struct Missed {
+    error: Error,
+    is_stale: bool,
+}
+
+/// Sends a request whose body fits into one write, and waits for the answer's head.
+///
+/// # Errors
+/// Why no head came.
+pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
+    let (uri, tls) = (request.uri, request.tls);
+    // Unconstrained: a socket that is not asked because the task has done enough would look quiet.
+    let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, clock::now(), cx)))).await;
+    let resent = idle.is_some();
+    if let Some(link) = idle {
+        match exchange(pool, link, request, limits).await {
+            Ok(answer) => return Ok(answer),
+            // Nobody has seen the request: the connection had ended before.
+            Err(Missed { is_stale: true, .. }) => {}
+            Err(Missed { error, is_stale: false }) => return Err(error),
+        }
+    }
+    // In a box, like all that is rare: every request would carry its room.
+    let link = Box::pin(open(pool, request, limits)).await?;
+    match exchange(pool, link, request, limits).await {
+        Ok(answer) => Ok(Answer { resent, ..answer }),
+        Err(Missed { error, .. }) => Err(error),
+    }
+}
+
+/// Opens a socket.
+///
+/// # Errors
+/// Why there is none by `limit`.
+pub(super) async fn connect(
+    uri: &Uri,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    limit: Instant,
+) -> Result<Socket, Error> {
+    let phase = Cell::new(Phase::Waiting);
+    let dialled = within(limit, dial(uri, tls, |next| phase.set(next))).await;
+    let Some(opened) = dialled else { return Err(Error::ConnectTimeout) };
+    opened.map_err(|_| match phase.get() {
+        Phase::Resolving => Error::Dns,
+        Phase::Handshaking => Error::Tls,
+        Phase::Waiting | Phase::Connecting | Phase::Sent => Error::Connect,
+    })
+}
+
+async fn open(pool: &Pool, request: &Request<'_>, limits: Limits) -> Result<Box<Link>, Error> {
+    let socket = connect(request.uri, request.tls, limits.connect.min(limits.head)).await?;
+    let endpoint = pool.endpoint(request.uri, request.tls);
+    let (is_reused, sent, has_heard, held) = (false, 0, false, Vec::new());
+    Ok(Box::new(Link { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }))
+}
+
+/// Waits no longer than `at`.
+async fn within<F: Future>(at: Instant, future: F) -> Option<F::Output> {
+    tokio::time::timeout_at(clock::to_tokio(at), future).await.ok()
+}
+
+async fn exchange(
+    pool: &Rc<Pool>,
+    mut link: Box<Link>,
+    request: &Request<'_>,
+    limits: Limits,
+) -> Result<Answer, Missed> {
+    let mut text = pool.text();
+    let length = request.body.iter().map(Bytes::len).sum();
+    head::write(&mut text, request, length);
+    request.body.iter().for_each(|slice| text.extend_from_slice(slice));
+    (link.sent, link.has_heard) = (0, false);
+    let mut text = Some(text);
+    let arrived = within(limits.head, poll_fn(|cx| link.poll_answer(cx, &mut text, pool))).await;
+    match arrived {
+        Some(Ok(arrived)) => Ok(link.answer(arrived, pool)),
+        Some(Err(error)) => {
+            let is_stale = link.is_reused && !link.has_heard && error == Error::Reset;
+            Err(Missed { error, is_stale })
+        }
+        None => Err(Missed { error: Error::HeadTimeout, is_stale: false }),
+    }
+}
+
+impl Link {
+    /// Whether nothing has come since its last answer, not even its end.
+    pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut space = [0; 1];
+        self.socket.poll_read(cx, &mut ReadBuf::new(&mut space)).is_pending()
+    }
+
+    /// Writes what is left of the request, then reads the answer's head. An answer that comes before the request is whole
+    /// counts, and ends the sending. A request that is written leaves its buffer to the next.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &mut Option<Vec<u8>>,
+        pool: &Pool,
+    ) -> Poll<Result<Arrived, Error>> {
+        let Some(text) = request.as_deref() else { return self.poll_head(cx, pool) };
+        match self.poll_send(cx, text) {
+            Poll::Ready(Ok(())) => {
+                request.take().into_iter().for_each(|text| pool.give_back_text(text));
+                self.poll_head(cx, pool)
+            }
+            Poll::Pending => self.poll_head(cx, pool).map_ok(|early| Arrived { is_in_step: false, ..early }),
+            Poll::Ready(Err(_)) => match self.poll_head(cx, pool) {
+                Poll::Ready(early) => Poll::Ready(early.map(|early| Arrived { is_in_step: false, ..early })),
+                Poll::Pending => Poll::Ready(Err(Error::Reset)),
+            },
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, request: &[u8]) -> Poll<io::Result<()>> {
+        while self.sent < request.len() {
+            match ready!(self.socket.poll_write(cx, &request[self.sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        self.socket.poll_flush(cx)
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<Result<Arrived, Error>> {
+        let mut scratch = pool.scratch.borrow_mut();
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            let Ok(()) = ready!(self.socket.poll_read(cx, &mut buf)) else { return Poll::Ready(Err(Error::Reset)) };
+            if buf.filled().is_empty() {
+                return Poll::Ready(Err(Error::Reset));
+            }
+            self.has_heard = true;
+            match self.take_in(buf.filled()) {
+                Ok(None) => {}
+                Ok(Some(arrived)) => return Poll::Ready(Ok(arrived)),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Takes in bytes of heads; none as long as the final one is not whole. Interim answers are dropped.
+    fn take_in(&mut self, bytes: &[u8]) -> Result<Option<Arrived>, Error> {
+        let mut joined = std::mem::take(&mut self.held);
+        let mut rest = bytes;
+        if !joined.is_empty() {
+            joined.extend_from_slice(bytes);
+            rest = &joined;
+        }
+        loop {
+            match head::read(rest) {
+                Ok((length, mut head)) => {
+                    let behind = &rest[length..];
+                    let mut content = Vec::new();
+                    let taken = head.body.take_content(behind, |piece| content.extend_from_slice(piece));
+                    if head.body == Body::Broken {
+                        return Err(Error::Malformed);
+                    }
+                    let is_in_step = taken == behind.len();
+                    return Ok(Some(Arrived { head, content: Bytes::from(content), is_in_step }));
+                }
+                Err(Head::Interim(length)) => rest = &rest[length..],
+                Err(Head::Partial) => {
+                    self.held = rest.to_vec();
+                    return Ok(None);
+                }
+                Err(Head::Invalid | Head::Final { .. }) => return Err(Error::Malformed),
+            }
+        }
+    }
+
+    fn answer(self: Box<Self>, arrived: Arrived, pool: &Rc<Pool>) -> Answer {
+        let Arrived { head: AnswerHead { status, fields, body, is_kept }, content, is_in_step } = arrived;
+        let mut rest =
+            LinkBody { link: Some(self), pool: Rc::clone(pool), body, content, is_kept: is_kept && is_in_step };
+        rest.let_go();
+        Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false }
+    }
+}
+
+/// The body of an answer on a link. Dropped before its end, it closes the link; with its last byte, it gives it back.
+pub(super) struct LinkBody {
+    /// None once nothing more can come.
+    link: Option<Box<Link>>,
+    pool: Rc<Pool>,
+    body: Body,
+    /// What has come and was not handed over yet.
+    content: Bytes,
+    is_kept: bool,
+}
+
+impl LinkBody {
+    /// The next bytes, `None` at a whole body's end.
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+        while self.content.is_empty() {
+            let Some(link) = &mut self.link else { return Poll::Ready(None) };
+            let read = ready!(link.poll_body(cx, &mut self.body, &mut self.is_kept, &self.pool));
+            match read {
+                Ok(content) => self.content = content,
+                Err(error) => {
+                    self.link = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            self.let_go();
+        }
+        Poll::Ready(Some(Ok(std::mem::take(&mut self.content))))
+    }
+
+    /// Parts from the link if the body is whole.
+    fn let_go(&mut self) {
+        if self.body != Body::Complete {
+            return;
+        }
+        if let Some(mut link) = self.link.take().filter(|_| self.is_kept) {
+            link.is_reused = true;
+            self.pool.put(link, clock::now());
+        }
+    }
+}
+
+impl Link {
+    /// Reads what has come of a body. Nothing may have come of its content.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        is_kept: &mut bool,
+        pool: &Pool,
+    ) -> Poll<Result<Bytes, Error>> {
+        if let Body::Length(missing) = *body
+            && LARGE_BYTES <= missing
+        {
+            return self.poll_large(cx, body, is_kept, missing);
+        }
+        let mut scratch = pool.scratch.borrow_mut();
+        let mut buf = ReadBuf::new(&mut scratch);
+        if ready!(self.socket.poll_read(cx, &mut buf)).is_err() {
+            return Poll::Ready(Err(Error::Truncated));
+        }
+        let bytes = buf.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(end(body));
+        }
+        let mut content = Vec::new();
+        let taken = body.take_content(bytes, |piece| content.extend_from_slice(piece));
+        *is_kept &= taken == bytes.len();
+        Poll::Ready(if *body == Body::Broken { Err(Error::Malformed) } else { Ok(Bytes::from(content)) })
+    }
+
+    fn poll_large(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        is_kept: &mut bool,
+        missing: u64,
+    ) -> Poll<Result<Bytes, Error>> {
+        let most = usize::try_from(missing).unwrap_or(usize::MAX).min(LARGE_PIECE);
+        let mut content = BytesMut::with_capacity(most);
+        match ready!(self.socket.poll_read_into(cx, &mut content)) {
+            Err(_) => Poll::Ready(Err(Error::Truncated)),
+            Ok(0) => Poll::Ready(end(body)),
+            Ok(_) => {
+                let taken = body.take(&content);
+                *is_kept &= taken == content.len();
+                content.truncate(taken);
+                Poll::Ready(Ok(content.freeze()))
+            }
+        }
+    }
+}
+
+/// The connection has ended.
+fn end(body: &mut Body) -> Result<Bytes, Error> {
+    if !body.is_complete_at_end() {
+        return Err(Error::Truncated);
+    }
+    *body = Body::Complete;
+    Ok(Bytes::new())
+}
