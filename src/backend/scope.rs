@@ -49,6 +49,8 @@ pub struct Scope {
     /// Only ever locked on the control arbiter, so never waited for.
     books: Mutex<Quota>,
     until: [AtomicU64; Block::ALL.len()],
+    /// The latest of these: most readers want to know no more.
+    latest: AtomicU64,
 }
 
 impl Scope {
@@ -59,9 +61,12 @@ impl Scope {
     fn write<T>(&self, change: impl FnOnce(&mut Quota) -> T) -> T {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut books);
-        for (cell, until) in self.until.iter().zip(books.deadlines()) {
+        let deadlines = books.deadlines();
+        for (cell, until) in self.until.iter().zip(deadlines) {
             cell.store(until.as_nanos(), Ordering::Release);
         }
+        let latest = deadlines.into_iter().max().unwrap_or_default();
+        self.latest.store(latest.as_nanos(), Ordering::Release);
         changed
     }
 }
@@ -93,6 +98,9 @@ impl Blocks {
 
     /// The block that lasts longest at `now`, if any holds.
     pub fn longest(&self, now: Instant) -> Option<(Block, Instant)> {
+        if self.scopes().into_iter().all(|scope| scope.latest.load(Ordering::Acquire) <= now.as_nanos()) {
+            return None;
+        }
         let all = Block::ALL.iter().map(|block| (*block, self.until(*block)));
         all.max_by_key(|(_, until)| *until).filter(|(_, until)| now < *until)
     }

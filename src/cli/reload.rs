@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -101,19 +100,7 @@ impl Reloader {
     /// What is known before anything is applied; with the configuration, if it is another one.
     fn read(&self, trigger: Trigger, outcome: Outcome) -> (ReloadReport, Option<Arc<Config>>) {
         let before = Arc::clone(&self.supervisor.current().get().config);
-        let mut report = ReloadReport {
-            at: clock::unix_now(),
-            result: ReloadResult::Applied,
-            trigger,
-            dry_run: false,
-            from: before.hash.clone(),
-            to: None,
-            took: Duration::ZERO,
-            changes: Vec::new(),
-            restart: Vec::new(),
-            problems: Vec::new(),
-            refused: None,
-        };
+        let mut report = ReloadReport::begun(trigger, before.hash.clone(), clock::unix_now());
         let loaded = match outcome {
             Ok(loaded) => loaded,
             Err(rejected) => {

@@ -51,6 +51,24 @@ pub struct ReloadReport {
 }
 
 impl ReloadReport {
+    /// Of a reload that has begun at `at`, the time since the epoch, over the configuration with the hash `from`: nothing
+    /// stands against it yet.
+    pub(crate) fn begun(trigger: Trigger, from: String, at: Duration) -> Self {
+        Self {
+            at,
+            result: ReloadResult::Applied,
+            trigger,
+            dry_run: false,
+            from,
+            to: None,
+            took: Duration::ZERO,
+            changes: Vec::new(),
+            restart: Vec::new(),
+            problems: Vec::new(),
+            refused: None,
+        }
+    }
+
     /// Whether the file cannot be used.
     pub fn is_rejected(&self) -> bool {
         self.result == ReloadResult::Rejected
@@ -160,19 +178,7 @@ mod tests {
     use super::*;
 
     fn report(trigger: Trigger, from: &str) -> ReloadReport {
-        ReloadReport {
-            at: Duration::ZERO,
-            result: ReloadResult::Applied,
-            trigger,
-            dry_run: false,
-            from: from.to_owned(),
-            to: None,
-            took: Duration::ZERO,
-            changes: Vec::new(),
-            restart: Vec::new(),
-            problems: Vec::new(),
-            refused: None,
-        }
+        ReloadReport::begun(trigger, from.to_owned(), Duration::ZERO)
     }
 
     #[test]
