@@ -143,8 +143,17 @@ impl Backend {
     pub fn revive(&self) {
         let now = clock::now();
         let (policy, seen) = (self.config.policy.clone(), self.status.circuit());
+        // A reload may have met the dead one.
+        self.status.set_limits(&policy);
+        let is_checked = policy.health_check.kind != config::HealthCheckKind::Off;
         let mut machine = Machine::restarted(policy, seen, self.status.open_until(), fastrand::u64(..), now);
-        machine.resume_health(self.status.health());
+        if is_checked {
+            machine.resume_health(self.status.health());
+        }
+        let endpoint = &self.scopes.endpoint;
+        for change in endpoint.recount(now) {
+            self.mailbox.observer.observe_endpoint(endpoint.name(), &change);
+        }
         let addr = launch(&self.config, machine, &self.status, &self.scopes, &self.mailbox.observer);
         *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
     }

@@ -260,7 +260,7 @@ impl Proxy {
             plan = returned;
             let run = trip.begin(&plan, &chosen, clock::now());
             let (last, attempted) = match trip.hedges_after(&plan, run) {
-                None => (run, self.attempt(trip.errand, &plan, chosen, run.begun).await),
+                None => (run, self.attempt(trip.errand, &plan, chosen, run.begun, None).await),
                 Some(delay) => {
                     let raced = Box::pin(self.race(trip, plan, chosen, run, delay)).await;
                     plan = raced.plan;

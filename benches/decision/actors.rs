@@ -126,7 +126,7 @@ impl Rig {
                 let now = clock::now();
                 let call = Call { tokens: TOKENS, kind: Kind::Unary, limit: LIMIT, lease: now.plus(LIMIT) };
                 if let Ok(permit) = candidate.backend.try_take(call, now, &outbox) {
-                    let attempt = Attempt::begin(permit, &candidate.handles, now);
+                    let attempt = Attempt::begin(permit, &candidate.handles, None, now);
                     attempt.usage(Usage { input: 17, output: 128, ..Usage::default() });
                     attempt.succeed(clock::now());
                 }
@@ -206,7 +206,14 @@ async fn in_turns(count: u64, mut turn: impl FnMut()) {
 }
 
 pub(crate) fn need() -> Need {
-    Need { stream: false, reasoning: false, tokens: TOKENS, open_outputs: 0, deadline: clock::now().plus(LIMIT) }
+    Need {
+        stream: false,
+        reasoning: false,
+        tokens: TOKENS,
+        open_outputs: 0,
+        deadline: clock::now().plus(LIMIT),
+        attempts_left: 9,
+    }
 }
 
 fn record(id: &Arc<str>, route: &Arc<RouteEntry>, unrouted: &Arc<RouteHandles>, live: &Arc<AtomicU32>) -> Record {

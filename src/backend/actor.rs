@@ -205,7 +205,7 @@ impl Handler<Order> for BackendActor {
                 self.status.set_limits(&policy);
                 self.endpoint = scopes.endpoint;
                 self.step(ctx, |machine, now| {
-                    machine.share(scopes.blocks);
+                    machine.share(scopes.blocks, now);
                     machine.reconfigure(policy, now);
                 });
             }

@@ -111,6 +111,8 @@ pub struct CircuitBreaker {
     generation: u32,
     level: u32,
     last_wait: Option<Duration>,
+    /// The end of the last open time.
+    opened_until: Option<Instant>,
     books: Books,
     slow_start_from: Option<Instant>,
 }
@@ -124,6 +126,7 @@ impl CircuitBreaker {
             generation,
             level: 0,
             last_wait: None,
+            opened_until: None,
             books: Books::new(policy.sliding_window),
             slow_start_from: None,
             policy,
@@ -259,8 +262,10 @@ impl CircuitBreaker {
     /// The same for a probe that was sent before the open time was over.
     pub fn claimed_early(&mut self, permit: u64, generation: u32, lease: Instant) {
         self.claimed(permit, generation, lease);
-        if let State::HalfOpen(half) = &mut self.state {
-            half.is_early |= generation == self.generation;
+        if let State::HalfOpen(half) = &mut self.state
+            && generation == self.generation
+        {
+            half.early_until = self.opened_until.filter(|until| half.since < *until);
         }
     }
 
@@ -403,6 +408,7 @@ impl CircuitBreaker {
             }
             Effect::Success => {
                 (half.ok, half.caller, half.expired, half.since) = (half.ok + 1, 0, 0, now);
+                half.early_until = None;
                 half.succeeded.push(record.permit);
                 (calls <= half.ok).then_some(Cause::ProbesSucceeded)
             }
@@ -416,6 +422,10 @@ impl CircuitBreaker {
             }
             Effect::Gone | Effect::Cut | Effect::None => None,
         };
+        // A probe before its time that came to nothing leaves the circuit as it was.
+        if let Some(until) = half.early_until.filter(|_| closes.is_none() && half.probes.is_empty()) {
+            return Recorded::changed(self.enter(State::Open { until }, Cause::ProbesExpired));
+        }
         let Some(cause) = closes else { return Recorded { returned: 1, ..Recorded::NOTHING } };
         let change = self.enter(State::Closed(Closed::from(now)), cause);
         self.slow_start_from = self.policy.slow_start.map(|_| now);
@@ -439,7 +449,7 @@ impl CircuitBreaker {
     /// A probe failed. One that was sent before its time only shows that the time was not over.
     fn fail_probe(&mut self, now: Instant, jitter: f64) -> Change {
         match &self.state {
-            State::HalfOpen(half) if half.is_early => self.reopen(now, jitter, Cause::ProbeFailed),
+            State::HalfOpen(half) if half.early_until.is_some() => self.reopen(now, jitter, Cause::ProbeFailed),
             State::HalfOpen(_) | State::Open { .. } | State::Closed(_) => {
                 self.open_further(now, jitter, Cause::ProbeFailed)
             }
@@ -463,6 +473,9 @@ impl CircuitBreaker {
     /// The one door of every change.
     fn enter(&mut self, state: State, cause: Cause) -> Change {
         let from = self.name();
+        if let State::Open { until } = &state {
+            self.opened_until = Some(*until);
+        }
         let before = std::mem::replace(&mut self.state, state);
         if let (State::HalfOpen(half), State::Closed(closed)) = (before, &mut self.state) {
             closed.probes = half.succeeded;

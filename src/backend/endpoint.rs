@@ -102,9 +102,19 @@ impl Endpoint {
     }
 
     /// Settings from the next outcome on. On the control arbiter.
-    pub fn reconfigure(&self, policy: BackendPolicy, now: Instant) {
+    pub fn reconfigure(&self, policy: BackendPolicy, now: Instant) -> Vec<Change> {
         self.status.set_limits(&policy);
-        self.step(now, |machine, now| machine.reconfigure(policy, now));
+        self.step(now, |machine, now| machine.reconfigure(policy, now))
+    }
+
+    /// A backend's actor has panicked, and with its mailbox news of a claimed probe may be lost: the place comes back. On the
+    /// control arbiter.
+    pub(super) fn recount(&self, now: Instant) -> Vec<Change> {
+        self.step(now, |machine, _| {
+            let seen = self.status.circuit();
+            machine.take_over(seen, now);
+            machine.recount(seen);
+        })
     }
 
     /// When it next has something to do by itself.
@@ -152,7 +162,7 @@ fn said_of_host(event: &Event) -> Option<Event> {
             Effect::Failure => What::Failed { class, hint: None, after },
             Effect::Neutral | Effect::Caller | Effect::Gone | Effect::Cut | Effect::None => What::Dropped { after },
         },
-        What::Dropped { after } => What::Dropped { after },
+        What::Overtaken { after } | What::Dropped { after } => What::Dropped { after },
         What::Claimed { .. } | What::ClaimedEarly { .. } | What::BrokeLater { .. } => return None,
     };
     Some(Event { generation: event.host.generation, what, ..*event })
@@ -309,6 +319,21 @@ mod tests {
         world.pass(5_000);
         world.call(What::Dropped { after: Duration::ZERO }).unwrap();
         assert!(world.call(What::Dropped { after: Duration::ZERO }).is_ok());
+    }
+
+    #[test]
+    fn a_probe_of_which_no_news_came_gives_its_place_back_when_the_actor_is_replaced() {
+        let mut world = World::new();
+        world.open();
+        world.pass(5_000);
+        // Claimed, and then the mailbox is gone.
+        assert!(world.endpoint.claim(world.now).unwrap().probe);
+        world.pass(600_000);
+        world.endpoint.advance(world.now);
+        assert!(world.endpoint.claim(world.now).is_err(), "nothing else frees it");
+        world.endpoint.recount(world.now);
+        let reached = world.call(What::Reached { after: Duration::ZERO }).unwrap();
+        assert_eq!(reached.last().map(|change| change.to), Some(StateName::Closed));
     }
 
     #[test]

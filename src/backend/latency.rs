@@ -137,7 +137,9 @@ impl Latency {
                     self.fail(started.plus(after));
                 }
             }
-            What::Dropped { after } => self.of(kind).took_longer(after, started.plus(after)),
+            What::Overtaken { after } | What::Dropped { after } => {
+                self.of(kind).took_longer(after, started.plus(after))
+            }
         }
     }
 
@@ -291,6 +293,7 @@ mod tests {
                 | What::Reached { after }
                 | What::Failed { after, .. }
                 | What::BrokeLater { after, .. }
+                | What::Overtaken { after }
                 | What::Dropped { after } => after,
             };
             let started = at(ends).minus(after);

@@ -1,9 +1,10 @@
 //! What a provider's own figures say is left, so that calls go elsewhere before it has to refuse (spec/resilience.md 4.4).
 //!
-//! One ledger per quota scope. Whoever reads an answer's head writes it; the newest head wins. A torn reading may defer a
-//! backend for a moment or let one call through: it is a guess, and never rejects.
+//! One ledger per quota scope. Whoever reads an answer's head writes it, one at a time; the newest head wins. A reading in the
+//! midst of that may defer a backend for a moment or let one call through: it is a guess, and never rejects.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -69,6 +70,8 @@ struct Account {
     /// Estimates admitted since the process began, and how many of them when the newest head came.
     admitted: AtomicU64,
     admitted_before: AtomicU64,
+    /// Held by the one who writes; whoever finds it held lets his head go by, since another comes with the next answer.
+    writing: Mutex<()>,
 }
 
 impl Ledger {
@@ -111,6 +114,11 @@ impl Ledger {
 impl Account {
     fn note(&self, said: &Dimension, now: Instant) {
         let Some(remaining) = said.remaining else { return };
+        let _writing = match self.writing.try_lock() {
+            Ok(writing) => writing,
+            Err(TryLockError::Poisoned(writing)) => writing.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let newer = |seen: u64| (seen < now.as_nanos()).then_some(now.as_nanos());
         if self.seen_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, newer).is_err() {
             return;

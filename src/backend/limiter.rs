@@ -70,8 +70,9 @@ struct Credit {
 
 impl Credit {
     fn give(&self, tokens: u64, most: u64, now: Nanos) {
-        let earlier = if self.is_over(now) { 0 } else { self.tokens.load(Ordering::Relaxed) };
-        self.tokens.store(earlier.saturating_add(tokens).min(most), Ordering::Relaxed);
+        let is_over = self.is_over(now);
+        let more = |known: u64| Some(if is_over { 0 } else { known }.saturating_add(tokens).min(most));
+        let _ = self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         self.given_at.store(now.as_u64(), Ordering::Relaxed);
     }
 
@@ -147,7 +148,9 @@ impl<C: Clock<Instant = Nanos> + Clone> Limiter<C> {
     pub fn settle(&self, estimated: u64, used: u64, output: u64) {
         let mean = |known: u64| Some(known - known / MEAN_PARTS + output.min(u64::MAX / MEAN_PARTS));
         let _ = self.mean_output.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mean);
-        if self.tokens.is_some() {
+        if let Some((_, limit)) = &self.tokens {
+            // As much was charged, and no more.
+            let estimated = estimated.min(u64::from(limit.get()));
             self.debt.fetch_add(used.saturating_sub(estimated), Ordering::Relaxed);
             self.give(estimated.saturating_sub(used));
         }
@@ -247,6 +250,18 @@ mod tests {
         limiter.settle(1_200, 100, 50);
         clock.advance(Duration::from_secs(60));
         assert_eq!(admitted(&limiter, 100), 12);
+    }
+
+    #[test]
+    fn an_estimate_above_the_capacity_is_settled_by_what_was_charged() {
+        let clock = FakeRelativeClock::default();
+        clock.advance(Duration::from_secs(100));
+        let limiter = Limiter::with_clock(&policy(0, 1_000), true, clock.clone());
+        assert!(limiter.try_charge(5_000).is_ok());
+        limiter.settle(5_000, 1_700, 100);
+        clock.advance(Duration::from_secs(60));
+        assert!(limiter.try_charge(200).is_ok(), "and a debt of 700");
+        assert!(limiter.try_charge(101).is_err());
     }
 
     #[test]

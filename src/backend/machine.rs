@@ -9,7 +9,7 @@ use super::figures::Books;
 use super::health::Health;
 use super::outcome::{Block, Class, Effect};
 use super::quota::Blocked;
-use super::scope::Blocks;
+use super::scope::{Blocks, Reach};
 use super::status::{BackendStatus, Beside, Circuit, Override, Slot};
 use crate::clock::Instant;
 use crate::config::BackendPolicy;
@@ -80,6 +80,11 @@ pub enum What {
         /// From its start to the cut.
         after: Duration,
     },
+    /// Another call beside it answered first, and it was dropped: that says nothing about it.
+    Overtaken {
+        /// How long it had waited.
+        after: Duration,
+    },
     /// It was dropped without an outcome: the client left.
     Dropped {
         /// How long it had waited.
@@ -143,6 +148,8 @@ pub struct Machine {
     policy: BackendPolicy,
     breaker: CircuitBreaker,
     blocks: Blocks,
+    /// Since when it has the scopes that it shares.
+    shared_since: Instant,
     health: Health,
     /// Probe places to give back with the next publication.
     returned: u32,
@@ -178,7 +185,7 @@ impl Machine {
     fn with_breaker(policy: BackendPolicy, breaker: CircuitBreaker, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (blocks, health) = (Blocks::default(), Health::default());
-        Self { policy, breaker, blocks, health, returned: 0, random, edges: Vec::new() }
+        Self { policy, breaker, blocks, shared_since: Instant::ZERO, health, returned: 0, random, edges: Vec::new() }
     }
 
     /// Takes over what stands in the word, and lets time pass.
@@ -231,7 +238,7 @@ impl Machine {
             // The host's circuit hears of them.
             What::ClaimedHost { .. } | What::Reached { .. } => {}
             What::Succeeded { after } => {
-                self.blocks.succeed(started);
+                self.blocks.succeed(started, self.shared_since);
                 self.health.served(started.plus(after));
                 self.record(record(Effect::Success, after), now);
             }
@@ -246,6 +253,7 @@ impl Machine {
                     self.note(recorded);
                 }
             }
+            What::Overtaken { after } => self.record(record(Effect::None, after), now),
             What::Dropped { after } => self.record(record(Effect::Gone, after), now),
         }
     }
@@ -277,6 +285,10 @@ impl Machine {
 
     fn block(&mut self, class: Class, hint: Option<Duration>, started: Instant, now: Instant) {
         let Some(block) = class.block() else { return };
+        // What a credential was told that is gone says nothing of the one that took its place.
+        if started < self.shared_since && Reach::of(block) != Reach::Backend {
+            return;
+        }
         let jitter = self.random.f64();
         let blocked = self.blocks.block(block, hint, started, now, &self.policy.quota, jitter);
         self.edges.extend(blocked.map(Edge::Blocked));
@@ -320,7 +332,10 @@ impl Machine {
     }
 
     /// Other scopes for its blocks, as after its credential was rotated.
-    pub fn share(&mut self, blocks: Blocks) {
+    pub fn share(&mut self, blocks: Blocks, now: Instant) {
+        if !self.blocks.shares_with(&blocks) {
+            self.shared_since = now;
+        }
         self.blocks = blocks;
     }
 
@@ -368,6 +383,16 @@ impl Machine {
             }
         }
         self.returned = 0;
+    }
+
+    /// Gives back the places of probes that were claimed in the word and of which no news came: what would have registered them
+    /// is lost with a mailbox.
+    pub(super) fn recount(&mut self, seen: Circuit) {
+        if let State::HalfOpen(half) = self.breaker.state()
+            && seen.generation == self.breaker.generation()
+        {
+            self.returned = u32::from(seen.probes).saturating_sub(half.probes.len() as u32);
+        }
     }
 
     /// What lies beside the word.

@@ -43,7 +43,7 @@ impl Outbox {
             | What::ClaimedHost { .. }
             | What::Reached { .. } => true,
             What::Succeeded { .. } => backend.status().is_failing(),
-            What::Started { .. } | What::Dropped { .. } => false,
+            What::Started { .. } | What::Overtaken { .. } | What::Dropped { .. } => false,
         };
         let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         gathered.push((Arc::clone(backend), event));

@@ -96,6 +96,11 @@ impl Permit {
         self.slot.is_some_and(|slot| slot.probe)
     }
 
+    /// Whether it is a trial of its backend's circuit, or of its host's.
+    pub fn is_any_probe(&self) -> bool {
+        self.is_probe() || self.host.probe
+    }
+
     /// The first content of a stream has come: the backend works.
     pub fn first_content(&mut self, now: Instant) {
         if let Some(slot) = self.slot.filter(|_| self.stage != Stage::Succeeded) {
@@ -128,6 +133,15 @@ impl Permit {
             (Outcome::Failure { class, hint }, Stage::Taken | Stage::Begun) => What::Failed { class, hint, after },
         };
         self.tell(slot, what);
+    }
+
+    /// Another call beside it answered first: it is given back, and nobody is blamed for what it had waited.
+    pub fn give_way(mut self, now: Instant) {
+        let Some(slot) = self.slot.take() else { return };
+        self.backend.status().release();
+        if self.stage == Stage::Begun {
+            self.tell(slot, What::Overtaken { after: self.age(now) });
+        }
     }
 
     /// How long it has been held.

@@ -3,12 +3,13 @@
 //!
 //! Backends' actors write, all of them on the control arbiter; workers read the deadlines.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::outcome::Block;
 use super::quota::{Blocked, Quota};
-use super::sync::{AtomicU64, Ordering};
+
 use crate::clock::Instant;
 use crate::config::Quota as Policy;
 
@@ -91,6 +92,11 @@ impl Blocks {
         Self { own: Arc::clone(&self.own), ..other.clone() }
     }
 
+    /// Whether both share the same scopes with others.
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.credential, &other.credential) && Arc::ptr_eq(&self.quota, &other.quota)
+    }
+
     /// Until when a block lasts; zero if it is not set.
     pub fn until(&self, block: Block) -> Instant {
         self.scope(block).blocked_until(block)
@@ -118,9 +124,11 @@ impl Blocks {
         self.scope(block).write(|books| books.block(block, hint, started, now, policy, jitter))
     }
 
-    /// A success of an attempt that began at `started`: the back-off of every scope it went through begins anew.
-    pub fn succeed(&self, started: Instant) {
-        for scope in self.scopes() {
+    /// A success of an attempt that began at `started`: the back-off of every scope it went through begins anew; of its own
+    /// alone where it went with another credential, which was in use until `since`.
+    pub fn succeed(&self, started: Instant, since: Instant) {
+        let reached = if started < since { 1 } else { 3 };
+        for scope in self.scopes().into_iter().take(reached) {
             scope.books.lock().unwrap_or_else(PoisonError::into_inner).succeed(started);
         }
     }
@@ -190,7 +198,7 @@ mod tests {
         assert!(set(&first, Block::Auth).unwrap().first);
         assert!(!set(&twin, Block::Auth).unwrap().first);
         // A success of either ends it for both.
-        twin.succeed(NOW);
+        twin.succeed(NOW, Instant::ZERO);
         assert!(set(&first, Block::Auth).unwrap().first);
     }
 

@@ -1,5 +1,7 @@
 //! One attempt's book-keeping: its permit, and its counts exactly once, when it drops.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,15 +21,17 @@ pub struct Attempt {
     permit: Option<Permit>,
     handles: Arc<PairHandles>,
     started: Instant,
+    /// Set where another attempt beside it has answered first.
+    overtaken: Option<Rc<Cell<bool>>>,
     /// What came of it, in detail, and when.
     verdict: Option<(AttemptOutcome, Option<&'static str>, Instant)>,
 }
 
 impl Attempt {
-    /// Begins with the permit that was taken.
-    pub fn begin(permit: Permit, handles: &Arc<PairHandles>, now: Instant) -> Self {
+    /// Begins with the permit that was taken. `overtaken` is shared with the attempt beside it, if there may be one.
+    pub fn begin(permit: Permit, handles: &Arc<PairHandles>, overtaken: Option<Rc<Cell<bool>>>, now: Instant) -> Self {
         handles.in_flight.inc();
-        Self { permit: Some(permit), handles: Arc::clone(handles), started: now, verdict: None }
+        Self { permit: Some(permit), handles: Arc::clone(handles), started: now, overtaken, verdict: None }
     }
 
     /// When it began.
@@ -108,6 +112,11 @@ fn outcome_of(class: Class) -> AttemptOutcome {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        if self.overtaken.as_ref().is_some_and(|overtaken| overtaken.get())
+            && let Some(permit) = self.permit.take()
+        {
+            permit.give_way(clock::now());
+        }
         let unset = if std::thread::panicking() { AttemptOutcome::LocalError } else { AttemptOutcome::Cancelled };
         let (outcome, detail, ended) = self.verdict.unwrap_or_else(|| (unset, None, clock::now()));
         self.handles.in_flight.dec();

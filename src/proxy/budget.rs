@@ -51,6 +51,11 @@ impl Budget {
         self.made
     }
 
+    /// Attempts that are left on this route.
+    pub fn left(&self) -> u32 {
+        self.on_route.min(self.in_all)
+    }
+
     /// An attempt begins.
     pub fn spend(&mut self) {
         self.made += 1;

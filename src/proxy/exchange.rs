@@ -2,7 +2,9 @@
 //!
 //! It changes nothing of its request, so that two of them can run side by side: what came of it is told by its result.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -111,15 +113,17 @@ enum Unread {
 
 impl Proxy {
     /// Makes one attempt with the permit of `chosen`. It has begun when this returns: one that nobody polls is counted too.
+    /// `overtaken`: see [`Attempt::begin`].
     pub(super) fn attempt<'a>(
         &'a self,
         errand: &'a Errand<'a>,
         plan: &'a Plan,
         chosen: Chosen,
         begun: Instant,
+        overtaken: Option<Rc<Cell<bool>>>,
     ) -> impl Future<Output = Attempted> + use<'a> {
         let candidate = chosen.candidate(plan);
-        let attempt = Attempt::begin(chosen.permit, &candidate.handles, begun);
+        let attempt = Attempt::begin(chosen.permit, &candidate.handles, overtaken, begun);
         let stage = Stage { errand, plan, candidate, clocks: Clocks::of(candidate, plan, begun), cut: &self.cut };
         self.carry_out(stage, attempt)
     }

@@ -1,5 +1,7 @@
 //! Which headers pass the gateway, in either direction (spec/wire.md 1.6).
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -95,11 +97,13 @@ pub fn each_to_provider(
     request_id: &HeaderValue,
     mut put: impl FnMut(&HeaderName, &HeaderValue),
 ) {
+    let connection = named_by_connection(client);
     let is_in = |own: &[(HeaderName, HeaderValue)], name: &HeaderName| own.iter().any(|(known, _)| known == name);
     let mut has_id = false;
     for (name, value) in client {
         let passes = is_forwarded(name.as_str()) || !also.is_empty() && is_asked_for(name.as_str(), also);
-        if passes && *name != USER_AGENT && !is_in(own, name) {
+        let is_hop = || !connection.is_empty() && is_named(&connection, name.as_str().as_bytes());
+        if passes && *name != USER_AGENT && !is_in(own, name) && !is_hop() {
             has_id |= *name == CLIENT_REQUEST_ID;
             put(name, value);
         }
@@ -132,15 +136,26 @@ fn is_asked_for(name: &str, also: &[String]) -> bool {
 /// Whether a client may see a provider's header. `connection` is what the provider says of its connection: it may name
 /// headers that belong to that.
 pub fn is_relayed(name: &[u8], connection: &str) -> bool {
-    let is_named = || connection.split(',').any(|hop| hop.trim().as_bytes().eq_ignore_ascii_case(name));
     !is_not_relayed(name)
         && !NOT_RELAYED_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
-        && (connection.is_empty() || !is_named())
+        && (connection.is_empty() || !is_named(connection, name))
+}
+
+/// Whether what is said of a connection names this header, in lower case.
+fn is_named(connection: &str, name: &[u8]) -> bool {
+    connection.split(',').any(|hop| hop.trim().as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// All that is said of a connection, in however many fields. What is no text names nothing.
+fn named_by_connection(headers: &HeaderMap) -> Cow<'_, str> {
+    let mut fields = headers.get_all(&CONNECTION).filter_map(|value| value.to_str().ok());
+    let first = fields.next().unwrap_or_default();
+    fields.fold(Cow::Borrowed(first), |all, more| Cow::Owned(format!("{all},{more}")))
 }
 
 /// Leaves of a provider's headers those that a client may see.
 pub fn for_client(mut provider: HeaderMap) -> HeaderMap {
-    let connection = text(&provider, &CONNECTION).to_owned();
+    let connection = named_by_connection(&provider).into_owned();
     provider.retain(|name, _| is_relayed(name.as_str().as_bytes(), &connection));
     provider
 }
@@ -173,6 +188,23 @@ mod tests {
         let mut names: Vec<String> = headers.keys().map(|name| name.as_str().to_owned()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_a_connection_names_stays_on_it() {
+        let client = map(&[
+            ("connection", "keep-alive, OpenAI-Beta"),
+            ("connection", "x-team"),
+            ("openai-beta", "x"),
+            ("x-team", "blue"),
+            ("x-else", "1"),
+        ]);
+        let (mut out, id) = (HeaderMap::new(), HeaderValue::from_static("id"));
+        to_provider(&mut out, &client, &["x-*".to_owned()], &[], &id);
+        assert_eq!(names(&out), ["accept-encoding", "user-agent", "x-client-request-id", "x-else"]);
+        let provider =
+            map(&[("connection", "keep-alive"), ("connection", "x-internal"), ("x-internal", "1"), ("x-a", "1")]);
+        assert_eq!(names(&for_client(provider)), ["x-a"]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! A second call beside a slow one (spec/resilience.md 7.6): the first content wins, and the loser is dropped at once, which
 //! ends its upstream call and gives everything back.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +106,8 @@ impl Proxy {
     ) -> Raced {
         let errand = trip.errand;
         let (hedged, other, last) = {
-            let mut first = pin!(self.attempt(errand, &plan, chosen, run.begun));
+            let overtaken = Rc::new(Cell::new(false));
+            let mut first = pin!(self.attempt(errand, &plan, chosen, run.begun, Some(Rc::clone(&overtaken))));
             let slow = pin!(tokio::time::sleep_until(clock::to_tokio(run.begun.plus(delay))));
             let ended = match select(first.as_mut(), slow).await {
                 Either::Left((attempted, _)) => Some(attempted),
@@ -115,7 +118,7 @@ impl Proxy {
                 None => match self.hedge(trip, &plan, run).await {
                     None => (None, None, (run, first.await)),
                     Some((hedged, chosen, hedge)) => {
-                        let (other, last) = self.both(errand, (first, run), &hedged, (chosen, hedge)).await;
+                        let (other, last) = self.both(errand, (first, run), &hedged, (chosen, hedge), &overtaken).await;
                         (Some(hedged), Some(other), last)
                     }
                 },
@@ -142,19 +145,22 @@ impl Proxy {
         (first, run): (Pin<&mut F>, Run),
         plan: &Plan,
         (chosen, hedge): (Chosen, Run),
+        overtaken: &Rc<Cell<bool>>,
     ) -> ((Run, Instant, Other), (Run, Attempted)) {
         let handles = Arc::clone(&plan.asked().handles);
         let mut counted = Counted { handles, result: HedgeResult::Lost };
-        let second = pin!(self.attempt(errand, plan, chosen, hedge.begun));
+        let second = pin!(self.attempt(errand, plan, chosen, hedge.begun, Some(Rc::clone(overtaken))));
         let won_or_failed = |attempted: &Attempted| match attempted {
             Attempted::Served(_) => HedgeResult::Won,
             Attempted::Failed(_) => HedgeResult::Failed,
         };
         match select(first, second).await {
             Either::Left((served @ Attempted::Served(_), _)) => {
+                overtaken.set(true);
                 ((hedge, clock::now(), Other::Cancelled), (run, served))
             }
             Either::Right((served @ Attempted::Served(_), _)) => {
+                overtaken.set(true);
                 counted.result = HedgeResult::Won;
                 ((run, clock::now(), Other::Cancelled), (hedge, served))
             }

@@ -128,6 +128,10 @@ impl Operation {
         }
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let unknown = || Fault::UnknownUrl(format!("{method} {}", shown(path)));
+        // A front end of the provider may resolve them, and so lead out of what is served here.
+        if segments.iter().any(|segment| has_dots(segment)) {
+            return Err(unknown());
+        }
         match segments[..] {
             ["openai", "deployments", ref rest @ ..] => {
                 Self::of_named(method, rest, &DEPLOYMENT_OPERATIONS).ok_or_else(unknown)?
@@ -292,6 +296,11 @@ fn shown(path: &str) -> String {
     path.chars().take(SHOWN_PATH).flat_map(char::escape_debug).collect()
 }
 
+/// Whether a part of a segment, percent-decoded once, stands for another folder.
+fn has_dots(segment: &str) -> bool {
+    decode_percent(segment).split(['/', '\\']).any(|part| matches!(part, "." | ".."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,6 +365,17 @@ mod tests {
     fn unknown_unsupported_and_wrong_method() {
         assert!(matches!(Operation::of("POST", "/v1/foo"), Err(Fault::UnknownUrl(text)) if text == "POST /v1/foo"));
         assert!(matches!(Operation::of("GET", "/"), Err(Fault::UnknownUrl(_))));
+        for path in [
+            "/v1/chat/../organization/projects",
+            "/v1/files/%2e%2E/users",
+            "/v1/files/a%2f..%2Fb",
+            "/v1/files/a%5c..",
+            "/openai/deployments/../chat/completions",
+            "/v1/./embeddings",
+        ] {
+            assert!(matches!(Operation::of("POST", path), Err(Fault::UnknownUrl(_))), "{path}");
+        }
+        assert!(Operation::of("GET", "/v1/files/a..b").is_ok());
         for path in ["/v1/realtime", "/v1/organization/users", "/v1/messages/count_tokens", "/v1/chatkit/sessions"] {
             assert!(matches!(Operation::of("POST", path), Err(Fault::Unsupported(_))), "{path}");
         }

@@ -1,5 +1,6 @@
 //! The next backend for a request, with leave to call it; where none can serve now, what the route wants to be tried then:
-//! another route, a wait in the queue, and last the same backend again.
+//! another route, a wait in the queue, the least bad, and last the
+//! same backend again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ impl Proxy {
         loop {
             let is_behind = trip.is_behind(&plan, self.router.queues());
             if !is_behind {
+                plan.need.attempts_left = trip.attempts_left();
                 let Some((returned, chosen)) = self.router.next(plan).await else { return Err(internal()) };
                 plan = returned;
                 match chosen {
@@ -110,6 +112,7 @@ impl Proxy {
         let waited = loop {
             let at = if ticket.is_first() { look_at.min(now.plus(LOOK_EVERY)).min(until) } else { until };
             ticket.turn(at).await;
+            plan.need.attempts_left = trip.attempts_left();
             let Some((returned, chosen)) = self.router.next(plan).await else { return Err(internal()) };
             plan = returned;
             now = clock::now();
@@ -155,6 +158,11 @@ impl Trip<'_> {
             && self.queued.is_none()
             && plan.attempts() == 0
             && queues.has_fresh(&config.name)
+    }
+
+    /// Attempts left on this route; one where nothing may follow a failure.
+    fn attempts_left(&self) -> u32 {
+        if self.errand.wanted.creates_object { 1 } else { self.budget.left() }
     }
 
     /// Whether an attempt is left on this route, and the budget does not stand before it.

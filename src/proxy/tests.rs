@@ -165,7 +165,7 @@ impl Bench {
 
 fn need(seconds: u64) -> Need {
     let deadline = clock::now().plus(Duration::from_secs(seconds));
-    Need { stream: false, reasoning: false, tokens: 1_000, open_outputs: 0, deadline }
+    Need { stream: false, reasoning: false, tokens: 1_000, open_outputs: 0, deadline, attempts_left: 9 }
 }
 
 /// Asks for a backend; what must come of it follows from the gates alone.

@@ -62,7 +62,7 @@ fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
         let end = json::skip_value(body, at)?;
         match key {
             b"error" => has_error = &body[at..end] != b"null",
-            b"choices" | b"data" | b"output" => has_answer = true,
+            b"choices" | b"data" | b"output" => has_answer |= &body[at..end] != b"null",
             b"usage" => usage = None,
             b"status" => is_failed = &body[at..end] == b"\"failed\"",
             _ => {}
@@ -107,6 +107,7 @@ mod tests {
             r#"{"error":{"message":"x","code":"insufficient_quota"}}"#,
             r#"{"status":"failed","error":{"code":"server_error","message":"x"},"output":[]}"#,
             r#"{"error":"text"}"#,
+            r#"{"error":{"message":"x"},"choices":null}"#,
         ] {
             assert!(matches!(check(body), Judgement::Failed(_)), "{body}");
         }

@@ -120,7 +120,7 @@ impl Wanted {
             Body::Json(json) => (json.is_reasoning(), json.token_estimate()),
             Body::Form(form) => (false, (form.bytes().len() as u64 / 4, 0)),
         };
-        Need { stream: self.streams(), reasoning, tokens, open_outputs, deadline: Instant::NEVER }
+        Need { stream: self.streams(), reasoning, tokens, open_outputs, deadline: Instant::NEVER, attempts_left: 1 }
     }
 
     /// The body for one backend, and whether usage was asked for in the client's place.

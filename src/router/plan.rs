@@ -23,6 +23,8 @@ pub struct Need {
     pub open_outputs: u64,
     /// When the request must be over.
     pub deadline: Instant,
+    /// Attempts it may still make on its route; one where nothing may follow a failure.
+    pub attempts_left: u32,
 }
 
 impl Need {

@@ -114,6 +114,7 @@ pub(super) fn least_bad(plan: &mut Plan, bench: &Bench<'_>) -> Option<Chosen> {
     for (_, place) in open {
         let route = plan.asked();
         if 0 < plan.attempts() && !route.retry_budget.try_extra(&route.config.policy, bench.now) {
+            route.handles.retry_budget_exhausted.inc();
             return None;
         }
         let call = call(plan, place, bench.now);
@@ -271,8 +272,7 @@ fn recovered_share<'a>(plan: &Plan, seats: impl Iterator<Item = &'a Seat> + Clon
 /// A probe must not cost its request: there must be time for another attempt.
 fn can_still_fail_over(plan: &Plan, now: Instant) -> bool {
     let policy = &plan.route().config.policy;
-    let attempts_left = (policy.max_attempts as usize).saturating_sub(plan.attempts());
-    2 <= attempts_left && policy.min_attempt.saturating_mul(2) <= plan.need.deadline.since(now)
+    2 <= plan.need.attempts_left && policy.min_attempt.saturating_mul(2) <= plan.need.deadline.since(now)
 }
 
 fn entrant(plan: &Plan, seat: &Seat, picker: &Picker, now: Instant) -> Entrant {

@@ -68,7 +68,7 @@ fn from_text(text: &str) -> Router {
 
 fn need() -> Need {
     let deadline = clock::now().plus(Duration::from_secs(600));
-    Need { stream: false, reasoning: false, tokens: 1, open_outputs: 0, deadline }
+    Need { stream: false, reasoning: false, tokens: 1, open_outputs: 0, deadline, attempts_left: 9 }
 }
 
 /// Lets time go by, and what was told be heard.

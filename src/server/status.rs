@@ -1,6 +1,7 @@
 //! Health, metrics and the list of models: what the gateway answers by itself.
 
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use actix_http::{HttpMessage as _, Request};
 use actix_web::HttpResponse;
@@ -123,6 +124,9 @@ async fn metrics(request: &Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBo
     }
     let shared = std::sync::Arc::clone(&worker.shared);
     let encoded = actix_web::web::block(move || {
+        // One at a time: another's gauges are gone for a moment while they are read anew.
+        static READING: Mutex<()> = Mutex::new(());
+        let _reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
         read_cells(&shared, &table);
         shared.metrics.encode()
     });
@@ -136,6 +140,8 @@ async fn metrics(request: &Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBo
 fn read_cells(shared: &Shared, table: &Table) {
     let (now, unix) = (clock::now(), clock::unix_now());
     let metrics = &shared.metrics;
+    // Those of backends that are gone would stand for ever.
+    metrics.clear_read_gauges();
     for backend in table.backends() {
         let id = backend.id().as_str();
         metrics.circuit_state.child(&[id]).set(number(backend.status().state(now)));

@@ -11,7 +11,7 @@ use super::gone::Gone;
 use super::observer::Edges;
 use super::prepare::{Prepared, prepare};
 use super::scopes::Registry;
-use crate::backend::Backend;
+use crate::backend::{Backend, Observer as _};
 use crate::clock::{self, Instant};
 use crate::config::{BackendId, Config};
 use crate::health::{Checkers, Subject};
@@ -200,7 +200,9 @@ fn build(
         ready.insert(id.clone(), Ready { backend: backend(), target, tls });
         kept.insert(id, mine);
     }
-    registry.settle(config);
+    for (endpoint, change) in registry.settle(config) {
+        observer.observe_endpoint(&endpoint, &change);
+    }
     metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
     metrics.config_last_successful.child(&[]).set(1);

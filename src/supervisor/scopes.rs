@@ -7,14 +7,12 @@ use std::sync::{Arc, Weak};
 use sha2::{Digest as _, Sha256};
 
 use crate::backend::Scopes;
+use crate::backend::circuit_breaker::Change;
 use crate::backend::endpoint::{self, Endpoint};
 use crate::backend::ledger::Ledger;
 use crate::backend::scope::{Blocks, Scope};
 use crate::clock;
 use crate::config::{Backend, BackendPolicy, Config, Credential};
-
-/// Names the project of an OpenAI key that is good for several.
-const PROJECT_HEADER: &str = "openai-project";
 
 /// A digest keyed for this process: it tells credentials apart and says nothing about them elsewhere.
 type Fingerprint = [u8; 32];
@@ -59,9 +57,11 @@ impl Registry {
         Scopes { blocks, ledger: shared(&mut self.ledgers, quota, Arc::default), endpoint }
     }
 
-    /// Gives every host the settings of its backends, and forgets what nobody uses any more.
-    pub(super) fn settle(&mut self, config: &Config) {
+    /// Gives every host the settings of its backends, and forgets what nobody uses any more. Says which hosts' circuits that
+    /// changed.
+    pub(super) fn settle(&mut self, config: &Config) -> Vec<(String, Change)> {
         let now = clock::now();
+        let mut changed = Vec::new();
         let mut policies: HashMap<Host, BackendPolicy> = HashMap::new();
         for backend in config.backends.values() {
             let mine = endpoint::policy(&backend.policy);
@@ -73,13 +73,15 @@ impl Registry {
         }
         for (host, policy) in policies {
             if let Some(endpoint) = self.endpoints.get(&host).and_then(Weak::upgrade) {
-                endpoint.reconfigure(policy, now);
+                let changes = endpoint.reconfigure(policy, now);
+                changed.extend(changes.into_iter().map(|change| (endpoint.name().to_owned(), change)));
             }
         }
         self.credentials.retain(|_, scope| 0 < scope.strong_count());
         self.quotas.retain(|_, scope| 0 < scope.strong_count());
         self.ledgers.retain(|_, ledger| 0 < ledger.strong_count());
         self.endpoints.retain(|_, endpoint| 0 < endpoint.strong_count());
+        changed
     }
 
     /// Parts are told apart by their lengths, so that no two lists read alike.
@@ -99,12 +101,13 @@ fn account(registry: &Registry, backend: &Backend) -> Fingerprint {
         Some(Credential::Bearer(key) | Credential::ApiKeyHeader(key)) => key.expose(),
         None => "",
     };
-    let is_project = |name: &str| name.eq_ignore_ascii_case(PROJECT_HEADER);
-    let project = backend.extra_headers.iter().find(|(name, _)| is_project(name)).map(|(_, value)| value.expose());
-    let organization = backend.organization.as_deref();
+    let organization = backend.organization.as_deref().unwrap_or_default();
     let (provider, endpoint) = (backend.provider.name(), backend.base_url.endpoint());
-    let parts = [provider, &endpoint, organization.unwrap_or_default(), project.unwrap_or_default(), key];
-    registry.fingerprint(&parts.map(str::as_bytes))
+    // A header may name another project or organization, or be the credential itself.
+    let extra = backend.extra_headers.iter().flat_map(|(name, value)| [name.as_str(), value.expose()]);
+    let parts: Vec<&[u8]> =
+        [provider, &endpoint, organization, key].into_iter().chain(extra).map(str::as_bytes).collect();
+    registry.fingerprint(&parts)
 }
 
 fn host(backend: &Backend) -> Host {

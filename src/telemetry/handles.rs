@@ -396,6 +396,14 @@ impl Metrics {
         self.late_results.child(&[backend]);
     }
 
+    /// Drops every gauge that is set at scrape alone.
+    pub fn clear_read_gauges(&self) {
+        let of_backends = [&self.circuit_state, &self.selectable, &self.healthy, &self.endpoint_state];
+        let of_quotas = [&self.ratelimit_limit, &self.ratelimit_remaining];
+        of_backends.into_iter().chain(of_quotas).for_each(|family| family.clear());
+        self.blocked_until.clear();
+    }
+
     /// Makes the series of a host, which its backends' actors count at edges.
     pub fn endpoint(&self, endpoint: &str) {
         for to in ["closed", "half_open", "open"] {

@@ -47,8 +47,8 @@ impl Closed {
 pub struct HalfOpen {
     /// When it was entered, or last saw a success.
     pub since: Instant,
-    /// Whether it was entered before its time, because nobody else could serve.
-    pub is_early: bool,
+    /// The end of the open time before which it was entered, because nobody else could serve; until a probe has succeeded.
+    pub early_until: Option<Instant>,
     /// Successes so far.
     pub ok: u32,
     /// Caller faults in a row.
@@ -64,7 +64,7 @@ pub struct HalfOpen {
 impl HalfOpen {
     /// Half-open from now on.
     pub(super) fn from(since: Instant) -> Self {
-        Self { since, is_early: false, ok: 0, caller: 0, expired: 0, probes: Vec::new(), succeeded: Vec::new() }
+        Self { since, early_until: None, ok: 0, caller: 0, expired: 0, probes: Vec::new(), succeeded: Vec::new() }
     }
 
     /// Ends a probe's right. False if it has none: its lease is over.

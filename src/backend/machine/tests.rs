@@ -181,6 +181,18 @@ fn a_probe_before_its_time_that_succeeds_is_a_probe_like_any_other() {
 }
 
 #[test]
+fn a_probe_before_its_time_that_comes_to_nothing_leaves_the_circuit_as_it_was() {
+    let mut world = opened();
+    let (until, level) = (world.status.open_until(), world.machine.level());
+    early(&mut world, START.plus(Duration::from_secs(1)), What::Dropped { after: Duration::ZERO });
+    assert_eq!((world.status.circuit().state, world.status.open_until()), (StateName::Open, until));
+    assert_eq!(world.machine.level(), level);
+    let too_soon = world.take(LEASE, until.minus(Duration::from_millis(1))).err();
+    assert_eq!(too_soon.map(|no| no.reason), Some(Reason::CircuitOpen));
+    assert!(world.take(LEASE, until).unwrap().0.slot.probe);
+}
+
+#[test]
 fn nobody_is_the_least_bad_whom_an_operator_closed_off() {
     let mut world = opened();
     world.step(START, |machine, now| machine.command(Command::Override(Override::ForceOpen), now));

@@ -94,5 +94,5 @@ fn is_good(standing: &Standing) -> bool {
 
 /// A circuit that has opened meanwhile may have made it a probe: then it is given back.
 fn take_no_probe(plan: &Plan, place: Place, bench: &Bench<'_>) -> Option<Permit> {
-    take(plan, place, bench).ok().filter(|permit| !permit.is_probe())
+    take(plan, place, bench).ok().filter(|permit| !permit.is_any_probe())
 }

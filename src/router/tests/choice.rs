@@ -255,25 +255,19 @@ fn a_probe_goes_first_where_another_backend_can_save_its_request() {
 
 #[test]
 fn a_probe_is_left_to_those_who_can_fail_over() {
-    let last = "attempts: {max_attempts: 1}";
-    check_with(&THREE, "load_balance", last, |_| {}, "open c 5\n wait 5001\n ask = a b a b");
-    let two = "attempts: {max_attempts: 2}";
-    check_with(&THREE, "load_balance", two, |_| {}, "open c 5\n wait 5001\n ask = c*");
-    check_with(&THREE, "load_balance", two, |_| {}, "ask = a\n open c 5\n wait 5001\n then = b");
+    let last = |need: &mut Need| need.attempts_left = 1;
+    check_with(&THREE, "load_balance", "", last, "open c 5\n wait 5001\n ask = a b a b");
+    let two = |need: &mut Need| need.attempts_left = 2;
+    check_with(&THREE, "load_balance", "", two, "open c 5\n wait 5001\n ask = c*");
+    check_with(&THREE, "load_balance", "", last, "ask = a\n open c 5\n wait 5001\n then = b");
     // Two attempts of a second each must have time.
     let short = |need: &mut Need| need.deadline = clock::now().plus(Duration::from_secs(7));
     check_with(&THREE, "load_balance", "", short, "open c 5\n wait 5001\n ask = a");
     let enough = |need: &mut Need| need.deadline = clock::now().plus(Duration::from_millis(7_001));
     check_with(&THREE, "load_balance", "", enough, "open c 5\n wait 5001\n ask = c*");
     // Nobody else is closed: then it is better than nothing.
-    check_with(
-        &THREE[..1],
-        "load_balance",
-        last,
-        |_| {},
-        "open a 5\n wait 5001\n ask = a* -\n why = a half_open_busy 1",
-    );
-    check_with(&THREE, "fallback", last, |_| {}, "open a 5\n open b 9\n open c 9\n wait 5001\n ask = a* -");
+    check_with(&THREE[..1], "load_balance", "", last, "open a 5\n wait 5001\n ask = a* -\n why = a half_open_busy 1");
+    check_with(&THREE, "fallback", "", last, "open a 5\n open b 9\n open c 9\n wait 5001\n ask = a* -");
 }
 
 #[test]

@@ -201,7 +201,11 @@ fn why_not(backend: &Backend, now: Instant) -> Vec<Rejection> {
         }
         Override::Auto | Override::ForceClosed | Override::Disabled => None,
     };
-    let rest = by_circuit.into_iter().chain(blocks).filter(|no| no.reason != first.reason);
+    let by_host = match backend.scopes().endpoint.admission(now) {
+        Admission::Denied(rejection) => Some(rejection),
+        Admission::Free | Admission::Probe(_) => None,
+    };
+    let rest = by_circuit.into_iter().chain(by_host).chain(blocks).filter(|no| no.reason != first.reason);
     std::iter::once(first).chain(rest).collect()
 }
 
