@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::outcome::Block;
 use super::quota::{Blocked, Quota};
-
 use crate::clock::Instant;
 use crate::config::Quota as Policy;
 
