@@ -4,6 +4,9 @@
 //! buffers, a spawned task and four look-ups of headers for each. Here a request goes out in one write and a usual answer
 //! comes in by one read into a buffer that all links share. [`framing`] says what the bytes are; nothing else is believed.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
@@ -26,8 +29,12 @@ use crate::clock::{self, Instant};
 /// A body with at least this much missing is read in place instead of through the shared buffer, to save the copy.
 const LARGE_BYTES: u64 = 16 << 10;
 
-/// Most of it in one go: as much as the allocator gives without asking the system.
+/// Most of it in one go, and the size of the blocks that its pieces share: as much as the allocator gives without asking the
+/// system.
 const LARGE_PIECE: usize = 64 << 10;
+
+/// With less room than this in a block the next one is begun: reads stay few, and an eighth of a block is wasted at most.
+const LEAST_ROOM: usize = LARGE_PIECE / 8;
 
 /// One connection. It is closed by dropping it.
 pub(super) struct Link {
@@ -107,8 +114,7 @@ pub(super) async fn connect(
 async fn open(pool: &Pool, request: &Request<'_>, limits: Limits) -> Result<Box<Link>, Error> {
     let socket = connect(request.uri, request.tls, limits.connect.min(limits.head)).await?;
     let endpoint = pool.endpoint(request.uri, request.tls);
-    let (is_reused, sent, has_heard, held) = (false, 0, false, Vec::new());
-    Ok(Box::new(Link { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }))
+    Ok(Box::new(Link::new(endpoint, socket)))
 }
 
 /// Waits no longer than `at`.
@@ -140,6 +146,11 @@ async fn exchange(
 }
 
 impl Link {
+    fn new(endpoint: Arc<Endpoint>, socket: Socket) -> Self {
+        let (is_reused, sent, has_heard, held) = (false, 0, false, Vec::new());
+        Self { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }
+    }
+
     /// Whether nothing has come since its last answer, not even its end.
     pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         let mut space = [0; 1];
@@ -227,8 +238,8 @@ impl Link {
 
     fn answer(self: Box<Self>, arrived: Arrived, pool: &Rc<Pool>) -> Answer {
         let Arrived { head: AnswerHead { status, fields, body, is_kept }, content, is_in_step } = arrived;
-        let mut rest =
-            LinkBody { link: Some(self), pool: Rc::clone(pool), body, content, is_kept: is_kept && is_in_step };
+        let (pool, is_kept) = (Rc::clone(pool), is_kept && is_in_step);
+        let mut rest = LinkBody { link: Some(self), pool, body, content, block: BytesMut::new(), is_kept, error: None };
         rest.let_go();
         Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false }
     }
@@ -242,21 +253,24 @@ pub(super) struct LinkBody {
     body: Body,
     /// What has come and was not handed over yet.
     content: Bytes,
+    /// Room for the next pieces of a large body. What was handed over shares it: many small reads hold little more than they
+    /// brought.
+    block: BytesMut,
     is_kept: bool,
+    /// What it broke off with.
+    error: Option<Error>,
 }
 
 impl LinkBody {
-    /// The next bytes, `None` at a whole body's end.
+    /// The next bytes, `None` at a whole body's end. An error is said again whenever it is asked for more.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         while self.content.is_empty() {
-            let Some(link) = &mut self.link else { return Poll::Ready(None) };
-            let read = ready!(link.poll_body(cx, &mut self.body, &mut self.is_kept, &self.pool));
-            match read {
+            if self.link.is_none() {
+                return Poll::Ready(self.error.map(Err));
+            }
+            match ready!(self.poll_read(cx)) {
                 Ok(content) => self.content = content,
-                Err(error) => {
-                    self.link = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
+                Err(error) => (self.link, self.error) = (None, Some(error)),
             }
             self.let_go();
         }
@@ -275,52 +289,43 @@ impl LinkBody {
     }
 }
 
-impl Link {
-    /// Reads what has come of a body. Nothing may have come of its content.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut Body,
-        is_kept: &mut bool,
-        pool: &Pool,
-    ) -> Poll<Result<Bytes, Error>> {
-        if let Body::Length(missing) = *body
+impl LinkBody {
+    /// Reads what has come of the body. Nothing may be left to hand over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        let Some(link) = &mut self.link else { return Poll::Ready(Ok(Bytes::new())) };
+        if let Body::Length(missing) = self.body
             && LARGE_BYTES <= missing
         {
-            return self.poll_large(cx, body, is_kept, missing);
+            return self.poll_large(cx, missing);
         }
-        let mut scratch = pool.scratch.borrow_mut();
+        let mut scratch = self.pool.scratch.borrow_mut();
         let mut buf = ReadBuf::new(&mut scratch);
-        if ready!(self.socket.poll_read(cx, &mut buf)).is_err() {
+        if ready!(link.socket.poll_read(cx, &mut buf)).is_err() {
             return Poll::Ready(Err(Error::Truncated));
         }
         let bytes = buf.filled();
         if bytes.is_empty() {
-            return Poll::Ready(end(body));
+            return Poll::Ready(end(&mut self.body));
         }
         let mut content = Vec::new();
-        let taken = body.take_content(bytes, |piece| content.extend_from_slice(piece));
-        *is_kept &= taken == bytes.len();
-        Poll::Ready(if *body == Body::Broken { Err(Error::Malformed) } else { Ok(Bytes::from(content)) })
+        let taken = self.body.take_content(bytes, |piece| content.extend_from_slice(piece));
+        self.is_kept &= taken == bytes.len();
+        Poll::Ready(if self.body == Body::Broken { Err(Error::Malformed) } else { Ok(Bytes::from(content)) })
     }
 
-    fn poll_large(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut Body,
-        is_kept: &mut bool,
-        missing: u64,
-    ) -> Poll<Result<Bytes, Error>> {
-        let most = usize::try_from(missing).unwrap_or(usize::MAX).min(LARGE_PIECE);
-        let mut content = BytesMut::with_capacity(most);
-        match ready!(self.socket.poll_read_into(cx, &mut content)) {
+    fn poll_large(&mut self, cx: &mut Context<'_>, missing: u64) -> Poll<Result<Bytes, Error>> {
+        let Some(link) = &mut self.link else { return Poll::Ready(Ok(Bytes::new())) };
+        if self.block.capacity() < LEAST_ROOM {
+            self.block.reserve(usize::try_from(missing).unwrap_or(usize::MAX).min(LARGE_PIECE));
+        }
+        match ready!(link.socket.poll_read_into(cx, &mut self.block)) {
             Err(_) => Poll::Ready(Err(Error::Truncated)),
-            Ok(0) => Poll::Ready(end(body)),
+            Ok(0) => Poll::Ready(end(&mut self.body)),
             Ok(_) => {
-                let taken = body.take(&content);
-                *is_kept &= taken == content.len();
-                content.truncate(taken);
-                Poll::Ready(Ok(content.freeze()))
+                let taken = self.body.take(&self.block);
+                self.is_kept &= taken == self.block.len();
+                self.block.truncate(taken);
+                Poll::Ready(Ok(self.block.split().freeze()))
             }
         }
     }
