@@ -290,6 +290,22 @@ fn an_early_answer_during_an_upload_is_taken() {
 }
 
 #[test]
+fn a_broken_body_stays_broken() {
+    use Act::{Fin, Send};
+    for body in bodies() {
+        run(async {
+            let half = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nA";
+            let port = serve(vec![vec![vec![Send(half), Fin]]]).await;
+            let mut answer = send(&Upstream::new(), port, &body, soon()).await.unwrap();
+            assert_eq!(answer.body.chunk().await, Some(Ok(Bytes::from_static(b"A"))));
+            for _ in 0..3 {
+                assert_eq!(answer.body.chunk().await, Some(Err(Error::Truncated)));
+            }
+        });
+    }
+}
+
+#[test]
 fn what_is_no_http_answer_is_malformed() {
     for text in ["garbage\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nhello"] {
         assert_eq!(one(vec![Act::Send(text), Act::Fin]), Err(Error::Malformed), "{text:?}");

@@ -92,7 +92,7 @@ async fn exchange_once(client: &Client, request: &Request<'_>, limits: Limits) -
         Ok(Ok(response)) => {
             let status = response.status();
             let fields = Fields::of_map(response.headers().clone());
-            let body = UploadBody { response, exchange, ended: false };
+            let body = UploadBody { response, exchange, end: None };
             Ok(Answer { status, fields, body: AnswerBody(Source::Upload(Box::new(body))), resent: false })
         }
         Ok(Err(_)) => Err(Missed {
@@ -143,14 +143,15 @@ fn reason(exchange: &Exchange) -> Error {
 pub(super) struct UploadBody {
     response: ClientResponse,
     exchange: Rc<Exchange>,
-    ended: bool,
+    /// How it has ended.
+    end: Option<Result<(), Error>>,
 }
 
 impl UploadBody {
-    /// The next bytes, `None` at a whole body's end.
+    /// The next bytes, `None` at a whole body's end. An error is said again whenever it is asked for more.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        if self.ended {
-            return Poll::Ready(None);
+        if let Some(end) = self.end {
+            return Poll::Ready(end.err().map(Err));
         }
         let exchange = Rc::clone(&self.exchange);
         let next = ready!(poll_within(&exchange, cx, |cx| Pin::new(&mut self.response).poll_next(cx)));
@@ -161,7 +162,11 @@ impl UploadBody {
             None if self.exchange.is_whole() => None,
             None => Some(Err(Error::Truncated)),
         };
-        self.ended = !matches!(next, Some(Ok(_)));
+        self.end = match next {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Ok(())),
+        };
         Poll::Ready(next)
     }
 }
