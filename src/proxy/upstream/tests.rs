@@ -290,6 +290,31 @@ fn an_early_answer_during_an_upload_is_taken() {
 }
 
 #[test]
+fn an_early_answer_in_pieces_is_taken_and_one_that_is_none_refused() {
+    use Act::{EarlyAnswer, Hang, Send, Yield};
+    let table = [
+        (vec!["HTTP/1.1 413 Payload Too Large\r\ncontent-le", "ngth: 3\r\n\r\nbig"], Ok(413)),
+        (
+            vec!["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\n\r\nbig"],
+            Ok(413),
+        ),
+        (vec!["HTTP/1.1 200 OK\r\ncontent-", "length: -1\r\n\r\n"], Err(Error::Malformed)),
+    ];
+    for (texts, expected) in table {
+        run(async {
+            let mut acts = vec![EarlyAnswer(texts[0])];
+            // Long enough for the upload to get stuck, and for its sender to look.
+            acts.extend(vec![Yield; 50]);
+            acts.extend([Send(texts[1]), Hang]);
+            let port = serve(vec![vec![acts]]).await;
+            let body = vec![Bytes::from(vec![b'x'; 1 << 20]); 16];
+            let outcome = send(&Upstream::new(), port, &body, soon()).await.map(|answer| answer.status.as_u16());
+            assert_eq!(outcome, expected, "{texts:?}");
+        });
+    }
+}
+
+#[test]
 fn a_broken_body_stays_broken() {
     use Act::{Fin, Send};
     for body in bodies() {
