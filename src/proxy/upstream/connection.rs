@@ -268,6 +268,9 @@ impl AsyncWrite for Connection {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = this.socket.poll_write(cx, bytes);
+        if let (Poll::Ready(Ok(_)), Some(exchange)) = (&written, &this.exchange) {
+            exchange.sent();
+        }
         if matches!(written, Poll::Ready(Ok(_))) || !this.answered_early(cx)? {
             return written;
         }

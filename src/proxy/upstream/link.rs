@@ -13,6 +13,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::http::Uri;
 use bytes::{Bytes, BytesMut};
@@ -23,7 +24,7 @@ use super::framing::{Body, Head};
 use super::head::{self, AnswerHead};
 use super::pool::{Endpoint, Pool};
 use super::socket::{Phase, Socket, dial};
-use super::{Answer, AnswerBody, Error, Limits, Request, Source};
+use super::{Answer, AnswerBody, Error, Limits, Request, Sight, Source};
 use crate::clock::{self, Instant};
 
 /// A body with at least this much missing is read in place instead of through the shared buffer, to save the copy.
@@ -61,10 +62,17 @@ struct Arrived {
     is_in_step: bool,
 }
 
-/// A failed exchange, and whether a free resend is right.
+/// A failed exchange, and what was seen of it.
 struct Missed {
     error: Error,
-    is_stale: bool,
+    sight: Sight,
+}
+
+impl Missed {
+    /// Whether a free resend is right, this long after the exchange began.
+    fn is_stale(&self, lasted: Duration) -> bool {
+        self.error == Error::Reset && self.sight.is_stale(lasted)
+    }
 }
 
 /// Sends a request whose body fits into one write, and waits for the answer's head.
@@ -73,15 +81,16 @@ struct Missed {
 /// Why no head came.
 pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
     let (uri, tls) = (request.uri, request.tls);
+    let now = clock::now();
     // Unconstrained: a socket that is not asked because the task has done enough would look quiet.
-    let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, clock::now(), cx)))).await;
+    let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, now, cx)))).await;
     let resent = idle.is_some();
     if let Some(link) = idle {
         match exchange(pool, link, request, limits).await {
             Ok(answer) => return Ok(answer),
-            // Nobody has seen the request: the connection had ended before.
-            Err(Missed { is_stale: true, .. }) => {}
-            Err(Missed { error, is_stale: false }) => return Err(error),
+            // As good as certain: the connection had ended before, and nobody has worked on the request.
+            Err(missed) if missed.is_stale(clock::now().since(now)) => {}
+            Err(Missed { error, .. }) => return Err(error),
         }
     }
     // In a box, like all that is rare: every request would carry its room.
@@ -137,11 +146,8 @@ async fn exchange(
     let arrived = within(limits.head, poll_fn(|cx| link.poll_answer(cx, &mut text, pool))).await;
     match arrived {
         Some(Ok(arrived)) => Ok(link.answer(arrived, pool)),
-        Some(Err(error)) => {
-            let is_stale = link.is_reused && !link.has_heard && error == Error::Reset;
-            Err(Missed { error, is_stale })
-        }
-        None => Err(Missed { error: Error::HeadTimeout, is_stale: false }),
+        Some(Err(error)) => Err(Missed { error, sight: link.sight() }),
+        None => Err(Missed { error: Error::HeadTimeout, sight: link.sight() }),
     }
 }
 
@@ -151,14 +157,20 @@ impl Link {
         Self { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }
     }
 
-    /// Whether nothing has come since its last answer, not even its end.
+    fn sight(&self) -> Sight {
+        Sight { is_reused: self.is_reused, has_sent: 0 < self.sent, has_heard: self.has_heard }
+    }
+
+    /// Whether nothing is known to have come since its last answer, not even its end. What has come since the reactor's last
+    /// turn is not known yet.
     pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         let mut space = [0; 1];
         self.socket.poll_read(cx, &mut ReadBuf::new(&mut space)).is_pending()
     }
 
     /// Writes what is left of the request, then reads the answer's head. An answer that comes before the request is whole
-    /// counts, and ends the sending. A request that is written leaves its buffer to the next.
+    /// counts, and ends the sending; but before anything was sent on a reused link, whatever comes is no answer to it. A
+    /// request that is written leaves its buffer to the next.
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -171,6 +183,8 @@ impl Link {
                 request.take().into_iter().for_each(|text| pool.give_back_text(text));
                 self.poll_head(cx, pool)
             }
+            Poll::Pending if self.is_reused && self.sent == 0 && self.is_quiet(cx) => Poll::Pending,
+            Poll::Pending | Poll::Ready(Err(_)) if self.is_reused && self.sent == 0 => Poll::Ready(Err(Error::Reset)),
             Poll::Pending => self.poll_head(cx, pool).map_ok(|early| Arrived { is_in_step: false, ..early }),
             Poll::Ready(Err(_)) => match self.poll_head(cx, pool) {
                 Poll::Ready(early) => Poll::Ready(early.map(|early| Arrived { is_in_step: false, ..early })),

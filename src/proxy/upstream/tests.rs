@@ -16,6 +16,8 @@ enum Act {
     SendBytes(Vec<u8>),
     /// Lets the reader see what was sent so far on its own.
     Yield,
+    /// Lets more than this time pass.
+    Wait(Duration),
     Fin,
     Reset,
     Hang,
@@ -55,6 +57,7 @@ async fn play(mut socket: TcpStream, script: Vec<Vec<Act>>) {
                         tokio::task::yield_now().await;
                     }
                 }
+                Act::Wait(time) => tokio::time::sleep(time + Duration::from_millis(50)).await,
                 Act::Fin => return,
                 Act::Reset => {
                     socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
@@ -225,6 +228,39 @@ fn a_connection_is_reused_and_a_stale_one_is_replaced_once_for_free() {
             let answer = send(&upstream, port, &body, soon()).await.unwrap();
             assert!(answer.resent);
             assert_eq!(read_all(answer).await.as_deref(), Ok("B"));
+        });
+    }
+}
+
+#[test]
+fn only_what_nobody_can_have_worked_on_is_sent_again() {
+    let late = STALE_WITHIN + Duration::from_nanos(1);
+    // Reused, sent, heard, lasted; stale.
+    let table = [
+        (true, false, false, Duration::ZERO, true),
+        (true, false, false, late, true),
+        (true, false, true, late, true),
+        (true, true, false, STALE_WITHIN, true),
+        (true, true, false, late, false),
+        (true, true, true, Duration::ZERO, false),
+        (false, false, false, Duration::ZERO, false),
+        (false, true, false, Duration::ZERO, false),
+    ];
+    for (is_reused, has_sent, has_heard, lasted, is_stale) in table {
+        let sight = Sight { is_reused, has_sent, has_heard };
+        assert_eq!(sight.is_stale(lasted), is_stale, "{sight:?} after {lasted:?}");
+    }
+}
+
+#[test]
+fn a_server_that_ends_a_reused_connection_late_has_seen_the_request() {
+    use Act::{Fin, Send, Wait};
+    for body in bodies() {
+        run(async {
+            let port = serve(vec![vec![vec![Send(OK_A)], vec![Wait(STALE_WITHIN), Fin]], vec![vec![Send(OK_B)]]]).await;
+            let upstream = Upstream::new();
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+            assert_eq!(call(&upstream, port, &body).await, Err(Error::Reset));
         });
     }
 }

@@ -18,6 +18,50 @@ fn link_of(socket: TcpStream, endpoint: Arc<Endpoint>, is_reused: bool) -> Box<L
 }
 
 #[test]
+fn what_comes_on_a_reused_link_before_anything_was_sent_is_no_answer() {
+    for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nX", "HTTP/1.1 2", ""] {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+            let pool = Rc::new(Pool::new());
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut old, _) = listener.accept().await.unwrap();
+            // Full both ways: the next write waits.
+            loop {
+                socket.writable().await.unwrap();
+                while socket.try_write(&[b'x'; 65_536]).is_ok() {}
+                tokio::task::yield_now().await;
+                if socket.try_write(b"x").is_err() {
+                    break;
+                }
+            }
+            pool.put(link_of(socket, pool.endpoint(&uri, None), true), clock::now());
+            let now = clock::now();
+            let head = now.plus(Duration::from_secs(5));
+            let limits = Limits { connect: head, head };
+            let headers = |_: &mut HeaderMap| {};
+            let request = Request { uri: &uri, method: &Method::GET, tls: None, headers: &headers, body: &[] };
+            let serve = async {
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                old.write_all(answer.as_bytes()).await.unwrap();
+                let kept = if answer.is_empty() { drop(old) } else { std::mem::forget(old) };
+                let (mut fresh, _) = listener.accept().await.unwrap();
+                fresh.write_all(b"HTTP/1.1 204 Fine\r\n\r\n").await.unwrap();
+                (kept, fresh)
+            };
+            let asked =
+                async { send(&pool, &request, limits).await.map(|answer| (answer.status.as_u16(), answer.resent)) };
+            let (asked, _) = tokio::join!(asked, async {
+                tokio::time::timeout(Duration::from_secs(4), serve).await.map(drop)
+            });
+            assert_eq!(asked, Ok((204, true)), "{answer:?}");
+        });
+    }
+}
+
+#[test]
 fn small_reads_of_a_large_body_hold_no_more_than_twice_its_bytes() {
     const PIECE: usize = 1_448;
     const LENGTH: usize = 300 * PIECE;
@@ -35,7 +79,7 @@ fn small_reads_of_a_large_body_hold_no_more_than_twice_its_bytes() {
             for _ in 0..LENGTH / PIECE {
                 server.write_all(&[b'x'; PIECE]).await.unwrap();
                 for _ in 0..5 {
-                    tokio::time::sleep(std::time::Duration::from_micros(1)).await;
+                    tokio::time::sleep(Duration::from_micros(1)).await;
                 }
             }
         });
