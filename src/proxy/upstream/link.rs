@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
 
-use super::framing::{Body, Head};
+use super::framing::{self, Body, Head};
 use super::head::{self, AnswerHead};
 use super::pool::{Endpoint, Pool};
 use super::socket::{Phase, Socket, dial};
@@ -37,6 +37,9 @@ const LARGE_PIECE: usize = 64 << 10;
 /// With less room than this in a block the next one is begun: reads stay few, and an eighth of a block is wasted at most.
 const LEAST_ROOM: usize = LARGE_PIECE / 8;
 
+/// Most interim answers before the final one: none was asked for, so there is hardly ever one.
+const MAX_INTERIM: usize = 16;
+
 /// One connection. It is closed by dropping it.
 pub(super) struct Link {
     /// Where it leads.
@@ -50,8 +53,10 @@ pub(super) struct Link {
     sent: usize,
     /// Whether anything of the answer has come.
     has_heard: bool,
-    /// A head in pieces.
+    /// A head in pieces: what has come of it is not its end.
     held: Vec<u8>,
+    /// Interim answers to this request.
+    interim: usize,
 }
 
 /// A head, with what came of the body behind it.
@@ -141,7 +146,7 @@ async fn exchange(
     let length = request.body.iter().map(Bytes::len).sum();
     head::write(&mut text, request, length);
     request.body.iter().for_each(|slice| text.extend_from_slice(slice));
-    (link.sent, link.has_heard) = (0, false);
+    (link.sent, link.has_heard, link.interim) = (0, false, 0);
     let mut text = Some(text);
     let arrived = within(limits.head, poll_fn(|cx| link.poll_answer(cx, &mut text, pool))).await;
     match arrived {
@@ -152,9 +157,10 @@ async fn exchange(
 }
 
 impl Link {
-    fn new(endpoint: Arc<Endpoint>, socket: Socket) -> Self {
-        let (is_reused, sent, has_heard, held) = (false, 0, false, Vec::new());
-        Self { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }
+    /// A link on an open socket that has carried nothing yet.
+    pub(super) fn new(endpoint: Arc<Endpoint>, socket: Socket) -> Self {
+        let (is_reused, sent, has_heard, held, interim) = (false, 0, false, Vec::new(), 0);
+        Self { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held, interim }
     }
 
     fn sight(&self) -> Sight {
@@ -225,7 +231,12 @@ impl Link {
         let mut joined = std::mem::take(&mut self.held);
         let mut rest = bytes;
         if !joined.is_empty() {
+            let seen = joined.len();
             joined.extend_from_slice(bytes);
+            if !framing::may_be_over(&joined, seen) {
+                self.held = joined;
+                return Ok(None);
+            }
             rest = &joined;
         }
         loop {
@@ -240,12 +251,15 @@ impl Link {
                     let is_in_step = taken == behind.len();
                     return Ok(Some(Arrived { head, content: Bytes::from(content), is_in_step }));
                 }
-                Err(Head::Interim(length)) => rest = &rest[length..],
+                Err(Head::Interim(length)) if self.interim < MAX_INTERIM => {
+                    self.interim += 1;
+                    rest = &rest[length..];
+                }
                 Err(Head::Partial) => {
                     self.held = rest.to_vec();
                     return Ok(None);
                 }
-                Err(Head::Invalid | Head::Final { .. }) => return Err(Error::Malformed),
+                Err(Head::Interim(_) | Head::Invalid | Head::Final { .. }) => return Err(Error::Malformed),
             }
         }
     }

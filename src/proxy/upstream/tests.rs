@@ -367,6 +367,15 @@ fn a_broken_body_stays_broken() {
 }
 
 #[test]
+fn interim_answers_without_end_are_no_answer() {
+    let endless = Act::SendBytes("HTTP/1.1 103 Early\r\n\r\n".repeat(1_000).into_bytes());
+    run(async {
+        let port = serve(vec![vec![vec![endless.clone(), Act::Send(OK_A)]]]).await;
+        assert_eq!(call(&Upstream::new(), port, &bodies()[0]).await, Err(Error::Malformed));
+    });
+}
+
+#[test]
 fn what_is_no_http_answer_is_malformed() {
     for text in ["garbage\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\nhello"] {
         assert_eq!(one(vec![Act::Send(text), Act::Fin]), Err(Error::Malformed), "{text:?}");
