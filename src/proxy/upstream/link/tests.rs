@@ -53,9 +53,8 @@ fn what_comes_on_a_reused_link_before_anything_was_sent_is_no_answer() {
             };
             let asked =
                 async { send(&pool, &request, limits).await.map(|answer| (answer.status.as_u16(), answer.resent)) };
-            let (asked, _) = tokio::join!(asked, async {
-                tokio::time::timeout(Duration::from_secs(4), serve).await.map(drop)
-            });
+            let (asked, _) =
+                tokio::join!(asked, async { tokio::time::timeout(Duration::from_secs(4), serve).await.map(drop) });
             assert_eq!(asked, Ok((204, true)), "{answer:?}");
         });
     }
