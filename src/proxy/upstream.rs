@@ -41,6 +41,10 @@ const POOL_LIFETIME: Duration = Duration::from_secs(600);
 /// Largest body of a request that goes out with its head in one write.
 const SHORT_BYTES: usize = 16 << 10;
 
+/// A dead connection shows within a round trip. A server that ends one later than this after a request began to go out may
+/// well have worked on it.
+const STALE_WITHIN: Duration = Duration::from_secs(1);
+
 /// Why an exchange brought no (further) answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -132,8 +136,8 @@ impl Upstream {
 
     /// Sends a request and waits for the answer's head.
     ///
-    /// A reused connection that is reset before any byte came back is replaced once; that is no attempt
-    /// (spec/resilience.md 2.2).
+    /// A reused connection that ends before any byte came back, and before anything was sent or soon after, is replaced once;
+    /// that is no attempt (spec/resilience.md 2.2).
     ///
     /// # Errors
     /// Why no head came, in the order of the phases.
@@ -157,6 +161,25 @@ impl Upstream {
 impl Default for Upstream {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What was seen of an exchange whose connection has ended.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    /// The connection had carried a request before.
+    is_reused: bool,
+    /// Something of the request was sent.
+    has_sent: bool,
+    /// Something came back.
+    has_heard: bool,
+}
+
+impl Sight {
+    /// Whether the connection was dead before the request: the one case for a free reconnect. Nothing was sent, or the end
+    /// came in silence and so soon that nobody can have done much.
+    fn is_stale(self, lasted: Duration) -> bool {
+        self.is_reused && (!self.has_sent || !self.has_heard && lasted <= STALE_WITHIN)
     }
 }
 

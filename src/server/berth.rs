@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Berths kept: a worker's requests under way on a busy day.
 const MAX_FREE: usize = 256;
@@ -29,7 +29,7 @@ impl<F: Future> Berths<F> {
     }
 }
 
-/// A future in its berth, which it leaves at its end or when it is dropped.
+/// A future in its berth, which it leaves at its end or when it is dropped; then the berth is free again once this is dropped.
 pub(super) struct Moored<F: Future> {
     berth: Option<Berth<F>>,
     berths: Rc<Berths<F>>,
@@ -39,11 +39,12 @@ impl<F: Future> Future for Moored<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match self.berth.as_mut().and_then(|berth| berth.as_mut().as_pin_mut()) {
-            Some(future) => future.poll(cx),
-            // It is polled on after its end, which nobody does.
-            None => Poll::Pending,
-        }
+        // After its end, nobody polls it.
+        let Some(berth) = &mut self.berth else { return Poll::Pending };
+        let Some(future) = berth.as_mut().as_pin_mut() else { return Poll::Pending };
+        let output = ready!(future.poll(cx));
+        berth.as_mut().set(None);
+        Poll::Ready(output)
     }
 }
 
@@ -87,7 +88,10 @@ mod tests {
             }
         };
         for round in 1..=3 {
-            assert_eq!(berths.moor(sail(true)).now_or_never(), Some(7));
+            let mut moored = berths.moor(sail(true));
+            assert_eq!((&mut moored).now_or_never(), Some(7));
+            assert_eq!(dropped.get(), 2 * round - 1, "what has ended is gone at once");
+            drop(moored);
             assert_eq!(berths.moor(sail(false)).now_or_never(), None);
             assert_eq!(
                 (dropped.get(), berths.0.borrow().len()),

@@ -189,25 +189,34 @@ impl Connection {
         io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer")
     }
 
-    /// While a write is stuck, or has failed: has the server already answered?
-    fn answered_early(&mut self, cx: &mut Context<'_>) -> bool {
+    /// While a write is stuck, or has failed: has the server already answered? If not, the task is woken by what comes next,
+    /// unless nothing more can come.
+    ///
+    /// # Errors
+    /// What came is no HTTP answer.
+    fn answered_early(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         if self.held_is_ready {
-            return true;
+            return Ok(true);
         }
         let mut space = [0; EARLY_READ_BYTES];
-        let mut buf = ReadBuf::new(&mut space);
-        let read = self.socket.poll_read(cx, &mut buf);
-        if !matches!(read, Poll::Ready(Ok(()))) || buf.filled().is_empty() || !matches!(self.stage, Stage::Head) {
-            return false;
+        while matches!(self.stage, Stage::Head) {
+            let mut buf = ReadBuf::new(&mut space);
+            let read = self.socket.poll_read(cx, &mut buf);
+            if !matches!(read, Poll::Ready(Ok(()))) || buf.filled().is_empty() {
+                break;
+            }
+            if let Some(exchange) = &self.exchange {
+                exchange.received(buf.filled().len());
+            }
+            self.held.extend_from_slice(buf.filled());
+            self.deaf = true;
+            let answered = self.take_held();
+            self.deaf = matches!(answered, Ok(true));
+            if answered? {
+                return Ok(true);
+            }
         }
-        if let Some(exchange) = &self.exchange {
-            exchange.received(buf.filled().len());
-        }
-        self.held.extend_from_slice(buf.filled());
-        self.deaf = true;
-        let answered = self.take_held().unwrap_or(false);
-        self.deaf = answered;
-        answered
+        Ok(false)
     }
 }
 
@@ -259,7 +268,10 @@ impl AsyncWrite for Connection {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let written = this.socket.poll_write(cx, bytes);
-        if matches!(written, Poll::Ready(Ok(_))) || !this.answered_early(cx) {
+        if let (Poll::Ready(Ok(_)), Some(exchange)) = (&written, &this.exchange) {
+            exchange.sent();
+        }
+        if matches!(written, Poll::Ready(Ok(_))) || !this.answered_early(cx)? {
             return written;
         }
         Poll::Ready(Ok(bytes.len()))

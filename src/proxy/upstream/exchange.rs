@@ -9,13 +9,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::Sight;
 use super::framing::Body;
 use super::socket::Phase;
+use crate::clock::{self, Instant};
 
 /// What the wrapper saw of one request.
 pub(super) struct Exchange {
     phase: Cell<Phase>,
     reused: Cell<bool>,
+    bound: Cell<Instant>,
+    has_sent: Cell<bool>,
     bytes_back: Cell<u64>,
     body: Cell<Option<Body>>,
     fault: Cell<Option<Fault>>,
@@ -35,6 +39,8 @@ impl Exchange {
         Rc::new(Self {
             phase: Cell::new(Phase::Waiting),
             reused: Cell::new(false),
+            bound: Cell::new(Instant::ZERO),
+            has_sent: Cell::new(false),
             bytes_back: Cell::new(0),
             body: Cell::new(None),
             fault: Cell::new(None),
@@ -58,9 +64,15 @@ impl Exchange {
     pub(super) fn bind(&self, earlier: u64) {
         self.phase.set(Phase::Sent);
         self.reused.set(earlier > 0);
+        self.bound.set(clock::now());
+        self.has_sent.set(false);
         self.bytes_back.set(0);
         self.body.set(None);
         self.fault.set(None);
+    }
+
+    pub(super) fn sent(&self) {
+        self.has_sent.set(true);
     }
 
     pub(super) fn received(&self, bytes: usize) {
@@ -79,9 +91,11 @@ impl Exchange {
         self.fault.get()
     }
 
-    /// Whether the request went out on a used connection and no byte came back: the one case for a free reconnect.
+    /// Whether the connection, which has ended, was dead before the request.
     pub(super) fn is_stale(&self) -> bool {
-        self.reused.get() && self.bytes_back.get() == 0
+        let has_heard = self.bytes_back.get() > 0;
+        let sight = Sight { is_reused: self.reused.get(), has_sent: self.has_sent.get(), has_heard };
+        sight.is_stale(clock::now().since(self.bound.get()))
     }
 
     /// Whether the answer's body is whole, now that awc says it is over.

@@ -4,6 +4,9 @@
 //! for. [`super::link`] relies on it alone; under awc [`super::connection`] does, since awc takes an interim 1xx for the final
 //! answer, an end of file for the end of a body, and a body that only the end of the connection delimits for an empty one.
 
+#[cfg(test)]
+mod tests;
+
 use std::mem::MaybeUninit;
 
 use memchr::memmem;
@@ -13,6 +16,9 @@ pub(super) const MAX_HEAD_BYTES: usize = 128 << 10;
 
 /// Most header fields in an answer head, as in actix-http.
 const MAX_HEADERS: usize = 96;
+
+/// Most digits of a chunk's size: as many as 64 bits have.
+const MAX_SIZE_DIGITS: usize = 16;
 
 /// Longest line of chunk framing (size and extensions) and of trailers together.
 const MAX_CHUNK_LINE_BYTES: usize = 8 << 10;
@@ -95,18 +101,29 @@ pub(super) struct Final<'a, 'b> {
     pub(super) body: Body,
 }
 
+/// Whether `bytes`, of which `seen` are known to be of one unfinished head, hold its end, or can be none.
+pub(super) fn may_be_over(bytes: &[u8], seen: usize) -> bool {
+    let fresh = bytes.get(seen.saturating_sub(2)..).unwrap_or_default();
+    let ends = |end| memmem::find(fresh, end).is_some();
+    MAX_HEAD_BYTES < bytes.len() || ends(b"\n\r\n") || ends(b"\n\n")
+}
+
 /// Reads the head at the start of `bytes`; what is no final one is the error.
 pub(super) fn read_final<'a, 'b>(bytes: &'b [u8], room: &'a mut Fields<'b>) -> Result<Final<'a, 'b>, Head> {
-    if memmem::find(bytes, b"\r\n\r\n").is_none() && memmem::find(bytes, b"\n\n").is_none() {
-        return Err(if bytes.len() > MAX_HEAD_BYTES { Head::Invalid } else { Head::Partial });
+    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
+        return Err(if may_be_over(bytes, 0) { Head::Invalid } else { Head::Partial });
+    };
+    let length = end + 4;
+    if length > MAX_HEAD_BYTES {
+        return Err(Head::Invalid);
     }
     let mut response = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
-    let length = match parser.parse_response_with_uninit_headers(&mut response, bytes, room) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() <= MAX_HEAD_BYTES => return Err(Head::Partial),
-        Ok(httparse::Status::Partial) | Err(_) => return Err(Head::Invalid),
-    };
+    // A head that ends before that place has lines that end in a bare line feed.
+    match parser.parse_response_with_uninit_headers(&mut response, &bytes[..length], room) {
+        Ok(httparse::Status::Complete(parsed)) if parsed == length => {}
+        Ok(httparse::Status::Complete(_) | httparse::Status::Partial) | Err(_) => return Err(Head::Invalid),
+    }
     let (Some(status), Some(version)) = (response.code, response.version) else { return Err(Head::Invalid) };
     let is_1_1 = version == 1;
     let fields: &[httparse::Header<'b>] = response.headers;
@@ -247,7 +264,7 @@ impl Chunk {
     fn size_byte(size: u64, has_extension: bool, length: usize, byte: u8) -> Body {
         let digit = if has_extension { None } else { (byte as char).to_digit(16) };
         let next = match (digit, byte) {
-            (Some(_), _) if size >> 58 != 0 => return Body::Broken,
+            (Some(_), _) if size >> 58 != 0 || length >= MAX_SIZE_DIGITS => return Body::Broken,
             (Some(digit), _) => Self::Size(size << 4 | u64::from(digit), false, length + 1),
             (None, _) if length == 0 || length > MAX_CHUNK_LINE_BYTES => return Body::Broken,
             (None, b'\r') => Self::SizeEnd(size),
@@ -257,141 +274,5 @@ impl Chunk {
             (None, _) => return Body::Broken,
         };
         Body::Chunked(next)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(text: &str) -> Head {
-        read_head(text.as_bytes())
-    }
-
-    #[test]
-    fn heads_are_told_apart() {
-        let table = [
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", Some(Body::Length(5)), false),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Some(Body::Complete), false),
-            ("HTTP/1.1 204 No Content\r\n\r\n", Some(Body::Complete), false),
-            (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
-                Some(Body::Chunked(Chunk::Size(0, false, 0))),
-                false,
-            ),
-            ("HTTP/1.1 200 OK\r\n\r\n", Some(Body::UntilClose), true),
-            ("HTTP/1.0 200 OK\r\n\r\n", Some(Body::UntilClose), false),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n", None, false),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", None, false),
-            ("HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n", None, false),
-            ("SSH-2.0-OpenSSH\r\n\r\n", None, false),
-        ];
-        for (text, body, close_delimited) in table {
-            let expected = match body {
-                None => Head::Invalid,
-                Some(body) => {
-                    let length = text.find("\r\n\r\n").unwrap() + 4;
-                    Head::Final { length, body, close_delimited }
-                }
-            };
-            assert_eq!(head(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn interim_and_partial_heads() {
-        assert_eq!(head("HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 200"), Head::Interim(37));
-        assert_eq!(head("HTTP/1.1 100 Continue\r\n\r\n"), Head::Interim(25));
-        assert_eq!(head("HTTP/1.1 200 OK\r\ncontent-le"), Head::Partial);
-        assert_eq!(read_head(&vec![b'a'; MAX_HEAD_BYTES + 1]), Head::Invalid);
-    }
-
-    fn feed(body: Body, wire: &str, step: usize) -> (Body, usize) {
-        let mut body = body;
-        let mut taken = 0;
-        for piece in wire.as_bytes().chunks(step) {
-            taken += body.take(piece);
-        }
-        (body, taken)
-    }
-
-    #[test]
-    fn chunked_bodies_end_where_they_end_under_any_split() {
-        let start = Body::Chunked(Chunk::Size(0, false, 0));
-        let table = [
-            ("5\r\nhello\r\n0\r\n\r\n", Body::Complete, 15),
-            ("5;ext=1\r\nhello\r\n0\r\nx: y\r\n\r\nHTTP", Body::Complete, 27),
-            ("A\r\n0123456789\r\n", Body::Chunked(Chunk::Size(0, false, 0)), 15),
-            ("5\r\nhel", Body::Chunked(Chunk::Data(2)), 6),
-            ("0\r\n", Body::Chunked(Chunk::Trailer(0, 0)), 3),
-        ];
-        for (wire, expected, taken) in table {
-            for step in 1..=wire.len() {
-                assert_eq!(feed(start, wire, step), (expected, taken), "{wire:?} by {step}");
-            }
-        }
-        for broken in ["g\r\n", "\r\n", "5\r\nhelloX", "ffffffffffffffffff\r\n"] {
-            assert_eq!(feed(start, broken, 1).0, Body::Broken, "{broken:?}");
-        }
-    }
-
-    #[test]
-    fn a_length_takes_no_more_than_its_own() {
-        assert_eq!(feed(Body::Length(5), "hello!", 2), (Body::Complete, 5));
-        assert_eq!(feed(Body::Length(5), "hel", 1), (Body::Length(2), 3));
-        assert!(!Body::Length(2).is_complete_at_end());
-        assert!(Body::UntilClose.is_complete_at_end());
-    }
-
-    #[test]
-    fn what_two_parsers_could_read_differently_is_broken() {
-        let start = Body::Chunked(Chunk::Size(0, false, 0));
-        for wire in [
-            "5\nhello\r\n",
-            "5\r\r\nhello\r\n",
-            "5;a\nhello\r\n",
-            "5;a\rb\r\nhello\r\n",
-            "5 5\r\nhello\r\n",
-            "5\r\nhello\n",
-            "5\r\nhello\r\r\n",
-            "0\r\n\n",
-            "0\r\nx: y\n\r\n",
-            "0\r\n\r\r\n",
-            " 5\r\nhello\r\n",
-            "0x5\r\nhello\r\n",
-            "+5\r\nhello\r\n",
-        ] {
-            assert_eq!(feed(start, wire, 1).0, Body::Broken, "{wire:?}");
-        }
-        assert_eq!(feed(start, "5 \t;a=b\r\nhello\r\n0  \r\n\r\n", 1).0, Body::Complete);
-        let endless = format!("0\r\n{}", "x: y\r\n".repeat(MAX_CHUNK_LINE_BYTES));
-        assert_eq!(feed(start, &endless, 7).0, Body::Broken);
-        for text in [
-            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length : 5\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
-            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 5\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nx: a\rcontent-length: 5\r\n\r\n",
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
-            "HTTP/2.0 200 OK\r\n\r\n",
-        ] {
-            assert_eq!(head(text), Head::Invalid, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn content_is_handed_over_without_the_framing_of_chunks() {
-        for step in 1..20 {
-            let (mut body, mut content) = (Body::Chunked(Chunk::Size(0, false, 0)), Vec::new());
-            for piece in b"5;a\r\nhello\r\n7\r\n, world\r\n0\r\nx: y\r\n\r\n".chunks(step) {
-                assert_eq!(body.take_content(piece, |bytes| content.extend_from_slice(bytes)), piece.len());
-            }
-            assert_eq!((body, content.as_slice()), (Body::Complete, &b"hello, world"[..]));
-        }
     }
 }

@@ -4,30 +4,41 @@
 //! buffers, a spawned task and four look-ups of headers for each. Here a request goes out in one write and a usual answer
 //! comes in by one read into a buffer that all links share. [`framing`] says what the bytes are; nothing else is believed.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::http::Uri;
 use bytes::{Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
 
-use super::framing::{Body, Head};
+use super::framing::{self, Body, Head};
 use super::head::{self, AnswerHead};
 use super::pool::{Endpoint, Pool};
 use super::socket::{Phase, Socket, dial};
-use super::{Answer, AnswerBody, Error, Limits, Request, Source};
+use super::{Answer, AnswerBody, Error, Limits, Request, Sight, Source};
 use crate::clock::{self, Instant};
 
 /// A body with at least this much missing is read in place instead of through the shared buffer, to save the copy.
 const LARGE_BYTES: u64 = 16 << 10;
 
-/// Most of it in one go: as much as the allocator gives without asking the system.
+/// Most of it in one go, and the size of the blocks that its pieces share: as much as the allocator gives without asking the
+/// system.
 const LARGE_PIECE: usize = 64 << 10;
+
+/// With less room than this in a block the next one is begun: reads stay few, and an eighth of a block is wasted at most.
+const LEAST_ROOM: usize = LARGE_PIECE / 8;
+
+/// Most interim answers before the final one: none was asked for, so there is hardly ever one.
+const MAX_INTERIM: usize = 16;
 
 /// One connection. It is closed by dropping it.
 pub(super) struct Link {
@@ -42,8 +53,10 @@ pub(super) struct Link {
     sent: usize,
     /// Whether anything of the answer has come.
     has_heard: bool,
-    /// A head in pieces.
+    /// A head in pieces: what has come of it is not its end.
     held: Vec<u8>,
+    /// Interim answers to this request.
+    interim: usize,
 }
 
 /// A head, with what came of the body behind it.
@@ -54,10 +67,17 @@ struct Arrived {
     is_in_step: bool,
 }
 
-/// A failed exchange, and whether a free resend is right.
+/// A failed exchange, and what was seen of it.
 struct Missed {
     error: Error,
-    is_stale: bool,
+    sight: Sight,
+}
+
+impl Missed {
+    /// Whether a free resend is right, this long after the exchange began.
+    fn is_stale(&self, lasted: Duration) -> bool {
+        self.error == Error::Reset && self.sight.is_stale(lasted)
+    }
 }
 
 /// Sends a request whose body fits into one write, and waits for the answer's head.
@@ -66,15 +86,16 @@ struct Missed {
 /// Why no head came.
 pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
     let (uri, tls) = (request.uri, request.tls);
+    let now = clock::now();
     // Unconstrained: a socket that is not asked because the task has done enough would look quiet.
-    let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, clock::now(), cx)))).await;
+    let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, now, cx)))).await;
     let resent = idle.is_some();
     if let Some(link) = idle {
         match exchange(pool, link, request, limits).await {
             Ok(answer) => return Ok(answer),
-            // Nobody has seen the request: the connection had ended before.
-            Err(Missed { is_stale: true, .. }) => {}
-            Err(Missed { error, is_stale: false }) => return Err(error),
+            // As good as certain: the connection had ended before, and nobody has worked on the request.
+            Err(missed) if missed.is_stale(clock::now().since(now)) => {}
+            Err(Missed { error, .. }) => return Err(error),
         }
     }
     // In a box, like all that is rare: every request would carry its room.
@@ -107,8 +128,7 @@ pub(super) async fn connect(
 async fn open(pool: &Pool, request: &Request<'_>, limits: Limits) -> Result<Box<Link>, Error> {
     let socket = connect(request.uri, request.tls, limits.connect.min(limits.head)).await?;
     let endpoint = pool.endpoint(request.uri, request.tls);
-    let (is_reused, sent, has_heard, held) = (false, 0, false, Vec::new());
-    Ok(Box::new(Link { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held }))
+    Ok(Box::new(Link::new(endpoint, socket)))
 }
 
 /// Waits no longer than `at`.
@@ -126,28 +146,37 @@ async fn exchange(
     let length = request.body.iter().map(Bytes::len).sum();
     head::write(&mut text, request, length);
     request.body.iter().for_each(|slice| text.extend_from_slice(slice));
-    (link.sent, link.has_heard) = (0, false);
+    (link.sent, link.has_heard, link.interim) = (0, false, 0);
     let mut text = Some(text);
     let arrived = within(limits.head, poll_fn(|cx| link.poll_answer(cx, &mut text, pool))).await;
     match arrived {
         Some(Ok(arrived)) => Ok(link.answer(arrived, pool)),
-        Some(Err(error)) => {
-            let is_stale = link.is_reused && !link.has_heard && error == Error::Reset;
-            Err(Missed { error, is_stale })
-        }
-        None => Err(Missed { error: Error::HeadTimeout, is_stale: false }),
+        Some(Err(error)) => Err(Missed { error, sight: link.sight() }),
+        None => Err(Missed { error: Error::HeadTimeout, sight: link.sight() }),
     }
 }
 
 impl Link {
-    /// Whether nothing has come since its last answer, not even its end.
+    /// A link on an open socket that has carried nothing yet.
+    pub(super) fn new(endpoint: Arc<Endpoint>, socket: Socket) -> Self {
+        let (is_reused, sent, has_heard, held, interim) = (false, 0, false, Vec::new(), 0);
+        Self { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held, interim }
+    }
+
+    fn sight(&self) -> Sight {
+        Sight { is_reused: self.is_reused, has_sent: 0 < self.sent, has_heard: self.has_heard }
+    }
+
+    /// Whether nothing is known to have come since its last answer, not even its end. What has come since the reactor's last
+    /// turn is not known yet.
     pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         let mut space = [0; 1];
         self.socket.poll_read(cx, &mut ReadBuf::new(&mut space)).is_pending()
     }
 
     /// Writes what is left of the request, then reads the answer's head. An answer that comes before the request is whole
-    /// counts, and ends the sending. A request that is written leaves its buffer to the next.
+    /// counts, and ends the sending; but before anything was sent on a reused link, whatever comes is no answer to it. A
+    /// request that is written leaves its buffer to the next.
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -160,6 +189,8 @@ impl Link {
                 request.take().into_iter().for_each(|text| pool.give_back_text(text));
                 self.poll_head(cx, pool)
             }
+            Poll::Pending if self.is_reused && self.sent == 0 && self.is_quiet(cx) => Poll::Pending,
+            Poll::Pending | Poll::Ready(Err(_)) if self.is_reused && self.sent == 0 => Poll::Ready(Err(Error::Reset)),
             Poll::Pending => self.poll_head(cx, pool).map_ok(|early| Arrived { is_in_step: false, ..early }),
             Poll::Ready(Err(_)) => match self.poll_head(cx, pool) {
                 Poll::Ready(early) => Poll::Ready(early.map(|early| Arrived { is_in_step: false, ..early })),
@@ -200,7 +231,12 @@ impl Link {
         let mut joined = std::mem::take(&mut self.held);
         let mut rest = bytes;
         if !joined.is_empty() {
+            let seen = joined.len();
             joined.extend_from_slice(bytes);
+            if !framing::may_be_over(&joined, seen) {
+                self.held = joined;
+                return Ok(None);
+            }
             rest = &joined;
         }
         loop {
@@ -215,20 +251,23 @@ impl Link {
                     let is_in_step = taken == behind.len();
                     return Ok(Some(Arrived { head, content: Bytes::from(content), is_in_step }));
                 }
-                Err(Head::Interim(length)) => rest = &rest[length..],
+                Err(Head::Interim(length)) if self.interim < MAX_INTERIM => {
+                    self.interim += 1;
+                    rest = &rest[length..];
+                }
                 Err(Head::Partial) => {
                     self.held = rest.to_vec();
                     return Ok(None);
                 }
-                Err(Head::Invalid | Head::Final { .. }) => return Err(Error::Malformed),
+                Err(Head::Interim(_) | Head::Invalid | Head::Final { .. }) => return Err(Error::Malformed),
             }
         }
     }
 
     fn answer(self: Box<Self>, arrived: Arrived, pool: &Rc<Pool>) -> Answer {
         let Arrived { head: AnswerHead { status, fields, body, is_kept }, content, is_in_step } = arrived;
-        let mut rest =
-            LinkBody { link: Some(self), pool: Rc::clone(pool), body, content, is_kept: is_kept && is_in_step };
+        let (pool, is_kept) = (Rc::clone(pool), is_kept && is_in_step);
+        let mut rest = LinkBody { link: Some(self), pool, body, content, block: BytesMut::new(), is_kept, error: None };
         rest.let_go();
         Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false }
     }
@@ -242,21 +281,24 @@ pub(super) struct LinkBody {
     body: Body,
     /// What has come and was not handed over yet.
     content: Bytes,
+    /// Room for the next pieces of a large body. What was handed over shares it: many small reads hold little more than they
+    /// brought.
+    block: BytesMut,
     is_kept: bool,
+    /// What it broke off with.
+    error: Option<Error>,
 }
 
 impl LinkBody {
-    /// The next bytes, `None` at a whole body's end.
+    /// The next bytes, `None` at a whole body's end. An error is said again whenever it is asked for more.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         while self.content.is_empty() {
-            let Some(link) = &mut self.link else { return Poll::Ready(None) };
-            let read = ready!(link.poll_body(cx, &mut self.body, &mut self.is_kept, &self.pool));
-            match read {
+            if self.link.is_none() {
+                return Poll::Ready(self.error.map(Err));
+            }
+            match ready!(self.poll_read(cx)) {
                 Ok(content) => self.content = content,
-                Err(error) => {
-                    self.link = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
+                Err(error) => (self.link, self.error) = (None, Some(error)),
             }
             self.let_go();
         }
@@ -275,52 +317,43 @@ impl LinkBody {
     }
 }
 
-impl Link {
-    /// Reads what has come of a body. Nothing may have come of its content.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut Body,
-        is_kept: &mut bool,
-        pool: &Pool,
-    ) -> Poll<Result<Bytes, Error>> {
-        if let Body::Length(missing) = *body
+impl LinkBody {
+    /// Reads what has come of the body. Nothing may be left to hand over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
+        let Some(link) = &mut self.link else { return Poll::Ready(Ok(Bytes::new())) };
+        if let Body::Length(missing) = self.body
             && LARGE_BYTES <= missing
         {
-            return self.poll_large(cx, body, is_kept, missing);
+            return self.poll_large(cx, missing);
         }
-        let mut scratch = pool.scratch.borrow_mut();
+        let mut scratch = self.pool.scratch.borrow_mut();
         let mut buf = ReadBuf::new(&mut scratch);
-        if ready!(self.socket.poll_read(cx, &mut buf)).is_err() {
+        if ready!(link.socket.poll_read(cx, &mut buf)).is_err() {
             return Poll::Ready(Err(Error::Truncated));
         }
         let bytes = buf.filled();
         if bytes.is_empty() {
-            return Poll::Ready(end(body));
+            return Poll::Ready(end(&mut self.body));
         }
         let mut content = Vec::new();
-        let taken = body.take_content(bytes, |piece| content.extend_from_slice(piece));
-        *is_kept &= taken == bytes.len();
-        Poll::Ready(if *body == Body::Broken { Err(Error::Malformed) } else { Ok(Bytes::from(content)) })
+        let taken = self.body.take_content(bytes, |piece| content.extend_from_slice(piece));
+        self.is_kept &= taken == bytes.len();
+        Poll::Ready(if self.body == Body::Broken { Err(Error::Malformed) } else { Ok(Bytes::from(content)) })
     }
 
-    fn poll_large(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut Body,
-        is_kept: &mut bool,
-        missing: u64,
-    ) -> Poll<Result<Bytes, Error>> {
-        let most = usize::try_from(missing).unwrap_or(usize::MAX).min(LARGE_PIECE);
-        let mut content = BytesMut::with_capacity(most);
-        match ready!(self.socket.poll_read_into(cx, &mut content)) {
+    fn poll_large(&mut self, cx: &mut Context<'_>, missing: u64) -> Poll<Result<Bytes, Error>> {
+        let Some(link) = &mut self.link else { return Poll::Ready(Ok(Bytes::new())) };
+        if self.block.capacity() < LEAST_ROOM {
+            self.block.reserve(usize::try_from(missing).unwrap_or(usize::MAX).min(LARGE_PIECE));
+        }
+        match ready!(link.socket.poll_read_into(cx, &mut self.block)) {
             Err(_) => Poll::Ready(Err(Error::Truncated)),
-            Ok(0) => Poll::Ready(end(body)),
+            Ok(0) => Poll::Ready(end(&mut self.body)),
             Ok(_) => {
-                let taken = body.take(&content);
-                *is_kept &= taken == content.len();
-                content.truncate(taken);
-                Poll::Ready(Ok(content.freeze()))
+                let taken = self.body.take(&self.block);
+                self.is_kept &= taken == self.block.len();
+                self.block.truncate(taken);
+                Poll::Ready(Ok(self.block.split().freeze()))
             }
         }
     }

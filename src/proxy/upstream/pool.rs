@@ -61,7 +61,10 @@ impl Idle {
 /// One worker's idle links and buffers. Not `Sync`.
 pub(super) struct Pool {
     shelves: RefCell<Vec<Shelf>>,
-    /// What a poll reads into; empty again when the poll ends.
+    /// When all shelves were looked through.
+    swept: Cell<Instant>,
+    /// What a poll reads into. It means nothing beyond that poll, though the bytes stay: only what a read says it has filled
+    /// is looked at.
     pub(super) scratch: RefCell<Box<[u8]>>,
     text: Cell<Vec<u8>>,
 }
@@ -69,10 +72,12 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new() -> Self {
         let scratch = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
-        Self { shelves: RefCell::default(), scratch, text: Cell::default() }
+        Self { shelves: RefCell::default(), swept: Cell::new(Instant::ZERO), scratch, text: Cell::default() }
     }
 
-    /// Takes the link that was used last, if it is young and has been quiet since.
+    /// Takes the link that was used last, if it is young and has been quiet since. Once per [`POOL_IDLE`] it first drops what is
+    /// too old, of every endpoint: those that a reload took away, or that nobody asks, give their sockets back as long as
+    /// this worker sends anything at all.
     pub(super) fn take(
         &self,
         uri: &Uri,
@@ -81,6 +86,11 @@ impl Pool {
         cx: &mut Context<'_>,
     ) -> Option<Box<Link>> {
         let mut shelves = self.shelves.borrow_mut();
+        if POOL_IDLE <= now.since(self.swept.get()) {
+            self.swept.set(now);
+            shelves.iter_mut().for_each(|shelf| shelf.idle.retain(|idle| !idle.is_old(now)));
+            shelves.retain(|shelf| !shelf.idle.is_empty());
+        }
         let shelf = shelves.iter_mut().find(|shelf| shelf.endpoint.is(authority(uri), tls))?;
         while let Some(mut idle) = shelf.idle.pop() {
             if !idle.is_old(now) && idle.link.is_quiet(cx) {
@@ -98,7 +108,7 @@ impl Pool {
         known.map_or_else(made, |shelf| Arc::clone(&shelf.endpoint))
     }
 
-    /// Puts a link back after a whole answer. What has become too old meanwhile goes.
+    /// Puts a link back after a whole answer. The oldest of its endpoint goes if it has become too old meanwhile.
     pub(super) fn put(&self, link: Box<Link>, now: Instant) {
         let mut shelves = self.shelves.borrow_mut();
         let own = &link.endpoint;
@@ -112,8 +122,6 @@ impl Pool {
             }
             return;
         }
-        // Endpoints come and go with reloads.
-        shelves.retain(|shelf| shelf.idle.last().is_some_and(|latest| !latest.is_old(now)));
         shelves.push(Shelf { endpoint: Arc::clone(&link.endpoint), idle: vec![Idle { link, since: now }] });
     }
 
@@ -128,5 +136,48 @@ impl Pool {
             text.clear();
             self.text.set(text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::socket::Socket;
+    use super::*;
+
+    #[test]
+    fn links_of_endpoints_that_nobody_asks_are_dropped_by_the_calls_of_others() {
+        actix_rt::System::new().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let pool = Rc::new(Pool::new());
+            let (gone, asked) = (Uri::from_static("http://gone"), Uri::from_static("http://asked"));
+            let take = |uri: &Uri, now| pool.take(uri, None, now, &mut Context::from_waker(std::task::Waker::noop()));
+            let start = crate::clock::now();
+            for uri in [&gone, &asked] {
+                let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                std::mem::forget(listener.accept().await.unwrap());
+                assert!(take(uri, start).is_none());
+                pool.put(Box::new(Link::new(pool.endpoint(uri, None), Socket::Plain(socket))), start);
+            }
+            let mut now = start;
+            for _ in 0..4 {
+                assert_eq!(pool.shelves.borrow().len(), 2, "both are young");
+                now = now.plus(POOL_IDLE / 4);
+                let link = take(&asked, now).unwrap();
+                pool.put(link, now);
+            }
+            now = now.plus(Duration::from_nanos(1));
+            let link = take(&asked, now.plus(POOL_IDLE / 2)).unwrap();
+            pool.put(link, now.plus(POOL_IDLE / 2));
+            // The sweep may have been just before it was too old: the next one takes it.
+            let link = take(&asked, now.plus(POOL_IDLE)).unwrap();
+            pool.put(link, now.plus(POOL_IDLE));
+            let left: Vec<_> = pool.shelves.borrow().iter().map(|shelf| shelf.endpoint.authority.clone()).collect();
+            assert_eq!(left, ["asked"]);
+        });
     }
 }

@@ -16,6 +16,8 @@ enum Act {
     SendBytes(Vec<u8>),
     /// Lets the reader see what was sent so far on its own.
     Yield,
+    /// Lets more than this time pass.
+    Wait(Duration),
     Fin,
     Reset,
     Hang,
@@ -55,6 +57,7 @@ async fn play(mut socket: TcpStream, script: Vec<Vec<Act>>) {
                         tokio::task::yield_now().await;
                     }
                 }
+                Act::Wait(time) => tokio::time::sleep(time + Duration::from_millis(50)).await,
                 Act::Fin => return,
                 Act::Reset => {
                     socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
@@ -230,6 +233,39 @@ fn a_connection_is_reused_and_a_stale_one_is_replaced_once_for_free() {
 }
 
 #[test]
+fn only_what_nobody_can_have_worked_on_is_sent_again() {
+    let late = STALE_WITHIN + Duration::from_nanos(1);
+    // Reused, sent, heard, lasted; stale.
+    let table = [
+        (true, false, false, Duration::ZERO, true),
+        (true, false, false, late, true),
+        (true, false, true, late, true),
+        (true, true, false, STALE_WITHIN, true),
+        (true, true, false, late, false),
+        (true, true, true, Duration::ZERO, false),
+        (false, false, false, Duration::ZERO, false),
+        (false, true, false, Duration::ZERO, false),
+    ];
+    for (is_reused, has_sent, has_heard, lasted, is_stale) in table {
+        let sight = Sight { is_reused, has_sent, has_heard };
+        assert_eq!(sight.is_stale(lasted), is_stale, "{sight:?} after {lasted:?}");
+    }
+}
+
+#[test]
+fn a_server_that_ends_a_reused_connection_late_has_seen_the_request() {
+    use Act::{Fin, Send, Wait};
+    for body in bodies() {
+        run(async {
+            let port = serve(vec![vec![vec![Send(OK_A)], vec![Wait(STALE_WITHIN), Fin]], vec![vec![Send(OK_B)]]]).await;
+            let upstream = Upstream::new();
+            assert_eq!(call(&upstream, port, &body).await.as_deref(), Ok("A"));
+            assert_eq!(call(&upstream, port, &body).await, Err(Error::Reset));
+        });
+    }
+}
+
+#[test]
 fn a_reused_connection_that_dies_within_its_answer_is_an_error_and_not_repeated() {
     use Act::{Fin, Send};
     for (part, error) in
@@ -287,6 +323,56 @@ fn an_early_answer_during_an_upload_is_taken() {
             assert_eq!(read_all(answer).await.as_deref(), Ok("big"));
         });
     }
+}
+
+#[test]
+fn an_early_answer_in_pieces_is_taken_and_one_that_is_none_refused() {
+    use Act::{EarlyAnswer, Hang, Send, Yield};
+    let table = [
+        (vec!["HTTP/1.1 413 Payload Too Large\r\ncontent-le", "ngth: 3\r\n\r\nbig"], Ok(413)),
+        (
+            vec!["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\n\r\nbig"],
+            Ok(413),
+        ),
+        (vec!["HTTP/1.1 200 OK\r\ncontent-", "length: -1\r\n\r\n"], Err(Error::Malformed)),
+    ];
+    for (texts, expected) in table {
+        run(async {
+            let mut acts = vec![EarlyAnswer(texts[0])];
+            // Long enough for the upload to get stuck, and for its sender to look.
+            acts.extend(vec![Yield; 50]);
+            acts.extend([Send(texts[1]), Hang]);
+            let port = serve(vec![vec![acts]]).await;
+            let body = vec![Bytes::from(vec![b'x'; 1 << 20]); 16];
+            let outcome = send(&Upstream::new(), port, &body, soon()).await.map(|answer| answer.status.as_u16());
+            assert_eq!(outcome, expected, "{texts:?}");
+        });
+    }
+}
+
+#[test]
+fn a_broken_body_stays_broken() {
+    use Act::{Fin, Send};
+    for body in bodies() {
+        run(async {
+            let half = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nA";
+            let port = serve(vec![vec![vec![Send(half), Fin]]]).await;
+            let mut answer = send(&Upstream::new(), port, &body, soon()).await.unwrap();
+            assert_eq!(answer.body.chunk().await, Some(Ok(Bytes::from_static(b"A"))));
+            for _ in 0..3 {
+                assert_eq!(answer.body.chunk().await, Some(Err(Error::Truncated)));
+            }
+        });
+    }
+}
+
+#[test]
+fn interim_answers_without_end_are_no_answer() {
+    let endless = Act::SendBytes("HTTP/1.1 103 Early\r\n\r\n".repeat(1_000).into_bytes());
+    run(async {
+        let port = serve(vec![vec![vec![endless.clone(), Act::Send(OK_A)]]]).await;
+        assert_eq!(call(&Upstream::new(), port, &bodies()[0]).await, Err(Error::Malformed));
+    });
 }
 
 #[test]

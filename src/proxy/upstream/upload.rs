@@ -20,15 +20,23 @@ use super::exchange::{Exchange, Fault, Within, poll_within};
 use super::head::Fields;
 use super::socket::Phase;
 use super::{Answer, AnswerBody, Error, Limits, POOL_IDLE, POOL_LIFETIME, Request, Source};
-use crate::clock;
+use crate::clock::{self, Instant};
 
 /// awc's own connect limit, far beyond ours, which it must not forestall.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// The clients of one worker: one for plain TCP, one for each set of TLS roots.
+/// The clients of one worker: one for plain TCP, one for each set of TLS roots. Those of roots that nobody has used for
+/// [`POOL_LIFETIME`] are dropped, since each reload may bring further roots.
 pub(super) struct Uploads {
     plain: Client,
-    tls: RefCell<Vec<(Arc<rustls::ClientConfig>, Client)>>,
+    tls: RefCell<Vec<Rooted>>,
+}
+
+/// The client for one set of TLS roots.
+struct Rooted {
+    roots: Arc<rustls::ClientConfig>,
+    client: Client,
+    used: Instant,
 }
 
 impl Uploads {
@@ -42,7 +50,7 @@ impl Uploads {
     /// # Errors
     /// Why no head came, in the order of the phases.
     pub(super) async fn send(&self, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
-        let client = self.client(request.tls);
+        let client = self.client(request.tls, clock::now());
         match exchange_once(&client, request, limits).await {
             Ok(answer) => Ok(answer),
             Err(Missed { is_stale: true, .. }) => match exchange_once(&client, request, limits).await {
@@ -53,15 +61,17 @@ impl Uploads {
         }
     }
 
-    fn client(&self, tls: Option<&Arc<rustls::ClientConfig>>) -> Client {
-        let Some(config) = tls else { return self.plain.clone() };
+    fn client(&self, tls: Option<&Arc<rustls::ClientConfig>>, now: Instant) -> Client {
+        let Some(roots) = tls else { return self.plain.clone() };
         let mut clients = self.tls.borrow_mut();
-        if let Some((_, client)) = clients.iter().find(|(known, _)| Arc::ptr_eq(known, config)) {
-            return client.clone();
+        clients.retain(|client| now.since(client.used) <= POOL_LIFETIME);
+        if let Some(known) = clients.iter_mut().find(|known| Arc::ptr_eq(&known.roots, roots)) {
+            known.used = now;
+            return known.client.clone();
         }
-        let made = client(Some(Arc::clone(config)));
-        clients.push((Arc::clone(config), made.clone()));
-        made
+        let client = client(Some(Arc::clone(roots)));
+        clients.push(Rooted { roots: Arc::clone(roots), client: client.clone(), used: now });
+        client
     }
 }
 
@@ -92,7 +102,7 @@ async fn exchange_once(client: &Client, request: &Request<'_>, limits: Limits) -
         Ok(Ok(response)) => {
             let status = response.status();
             let fields = Fields::of_map(response.headers().clone());
-            let body = UploadBody { response, exchange, ended: false };
+            let body = UploadBody { response, exchange, end: None };
             Ok(Answer { status, fields, body: AnswerBody(Source::Upload(Box::new(body))), resent: false })
         }
         Ok(Err(_)) => Err(Missed {
@@ -143,14 +153,15 @@ fn reason(exchange: &Exchange) -> Error {
 pub(super) struct UploadBody {
     response: ClientResponse,
     exchange: Rc<Exchange>,
-    ended: bool,
+    /// How it has ended.
+    end: Option<Result<(), Error>>,
 }
 
 impl UploadBody {
-    /// The next bytes, `None` at a whole body's end.
+    /// The next bytes, `None` at a whole body's end. An error is said again whenever it is asked for more.
     pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
-        if self.ended {
-            return Poll::Ready(None);
+        if let Some(end) = self.end {
+            return Poll::Ready(end.err().map(Err));
         }
         let exchange = Rc::clone(&self.exchange);
         let next = ready!(poll_within(&exchange, cx, |cx| Pin::new(&mut self.response).poll_next(cx)));
@@ -161,7 +172,11 @@ impl UploadBody {
             None if self.exchange.is_whole() => None,
             None => Some(Err(Error::Truncated)),
         };
-        self.ended = !matches!(next, Some(Ok(_)));
+        self.end = match next {
+            Some(Ok(_)) => None,
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Ok(())),
+        };
         Poll::Ready(next)
     }
 }
@@ -191,5 +206,27 @@ impl MessageBody for Slices {
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
         let next = self.first.take().or_else(|| self.rest.pop_front());
         Poll::Ready(next.map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tls;
+    use super::*;
+
+    #[test]
+    fn clients_of_roots_that_nobody_uses_are_dropped() {
+        actix_rt::System::new().block_on(async {
+            let (uploads, start) = (Uploads::new(), clock::now());
+            let [old, kept, fresh] = [(); 3].map(|()| tls::client_config(None).unwrap());
+            for roots in [&old, &kept, &kept] {
+                uploads.client(Some(roots), start);
+            }
+            assert_eq!(uploads.tls.borrow().len(), 2);
+            uploads.client(Some(&kept), start.plus(POOL_LIFETIME));
+            uploads.client(Some(&fresh), start.plus(POOL_LIFETIME).plus(Duration::from_secs(1)));
+            let left: Vec<_> = uploads.tls.borrow().iter().map(|client| Arc::clone(&client.roots)).collect();
+            assert!(left.len() == 2 && Arc::ptr_eq(&left[0], &kept) && Arc::ptr_eq(&left[1], &fresh));
+        });
     }
 }
