@@ -329,3 +329,49 @@ impl Service<ConnectInfo<Uri>> for Dialer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::tests::jam;
+    use super::*;
+
+    #[test]
+    fn a_stuck_write_is_woken_by_the_rest_of_an_early_answer() {
+        let table = [
+            ("HTTP/1.1 413 Payload Too Large\r\ncontent-le", "ngth: 0\r\n\r\n", true),
+            ("HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\ncontent-le", "ngth: -1\r\n\r\n", false),
+        ];
+        for (first, second, is_taken) in table {
+            actix_rt::System::new().block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (mut server, _) = listener.accept().await.unwrap();
+                jam(&socket).await;
+                server.write_all(first.as_bytes()).await.unwrap();
+                socket.readable().await.unwrap();
+                let mut connection = Connection::new(Socket::Plain(socket));
+                // As a task of its own, which nothing but its own waker polls, and not once more when its time is up.
+                let stuck = actix_rt::spawn(async move {
+                    tokio::select! {
+                        biased;
+                        () = tokio::time::sleep(Duration::from_secs(5)) => None,
+                        written = poll_fn(|cx| Pin::new(&mut connection).poll_write(cx, b"more")) => Some(written),
+                    }
+                });
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+                server.write_all(second.as_bytes()).await.unwrap();
+                let written = stuck.await.unwrap();
+                assert_eq!(written.unwrap().ok(), is_taken.then_some(4), "{first:?}");
+            });
+        }
+    }
+}

@@ -156,10 +156,10 @@ mod tests {
             let pool = Rc::new(Pool::new());
             let (gone, asked) = (Uri::from_static("http://gone"), Uri::from_static("http://asked"));
             let take = |uri: &Uri, now| pool.take(uri, None, now, &mut Context::from_waker(std::task::Waker::noop()));
-            let start = crate::clock::now();
+            let (start, mut others) = (crate::clock::now(), Vec::new());
             for uri in [&gone, &asked] {
                 let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-                std::mem::forget(listener.accept().await.unwrap());
+                others.push(listener.accept().await.unwrap());
                 assert!(take(uri, start).is_none());
                 pool.put(Box::new(Link::new(pool.endpoint(uri, None), Socket::Plain(socket))), start);
             }

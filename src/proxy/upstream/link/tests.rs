@@ -5,6 +5,7 @@ use actix_web::http::header::HeaderMap;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::tests::jam;
 use super::*;
 
 fn run(test: impl Future<Output = ()>) {
@@ -26,15 +27,7 @@ fn what_comes_on_a_reused_link_before_anything_was_sent_is_no_answer() {
             let pool = Rc::new(Pool::new());
             let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (mut old, _) = listener.accept().await.unwrap();
-            // Full both ways: the next write waits.
-            loop {
-                socket.writable().await.unwrap();
-                while socket.try_write(&[b'x'; 65_536]).is_ok() {}
-                tokio::task::yield_now().await;
-                if socket.try_write(b"x").is_err() {
-                    break;
-                }
-            }
+            jam(&socket).await;
             pool.put(link_of(socket, pool.endpoint(&uri, None), true), clock::now());
             let now = clock::now();
             let head = now.plus(Duration::from_secs(5));
@@ -46,7 +39,7 @@ fn what_comes_on_a_reused_link_before_anything_was_sent_is_no_answer() {
                     tokio::task::yield_now().await;
                 }
                 old.write_all(answer.as_bytes()).await.unwrap();
-                let kept = if answer.is_empty() { drop(old) } else { std::mem::forget(old) };
+                let kept = Some(old).filter(|_| !answer.is_empty());
                 let (mut fresh, _) = listener.accept().await.unwrap();
                 fresh.write_all(b"HTTP/1.1 204 Fine\r\n\r\n").await.unwrap();
                 (kept, fresh)
