@@ -192,7 +192,8 @@ mod tests {
         ledger.admit(10);
         assert!(ledger.is_spent(10, after(29)));
         assert!(!ledger.is_spent(10, after(30)));
-        assert_eq!(ledger.known(after(30)).0.unwrap().predicted, Some(500));
+        let known = ledger.known(after(30)).0.unwrap();
+        assert_eq!((known.predicted, known.limit, known.reset_at), (Some(500), Some(500), Some(after(30))));
     }
 
     #[test]
@@ -214,6 +215,7 @@ mod tests {
         // A reset without the allowance says no more than that.
         ledger.note(&requests(Dimension { limit: None, ..said(0, 0, Some(5)) }), after(61));
         assert!(ledger.is_spent(1, after(65)) && !ledger.is_spent(1, after(66)));
+        assert_eq!(ledger.known(after(66)).0.map(|known| (known.limit, known.predicted)), Some((None, None)));
     }
 
     #[test]
