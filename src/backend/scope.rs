@@ -227,4 +227,40 @@ mod tests {
         blocks.lift_all();
         assert_eq!(blocks.longest(NOW), None);
     }
+
+    #[test]
+    fn reaches_have_their_words() {
+        let words = Block::ALL.map(|block| Reach::of(block).name());
+        assert_eq!(words, ["quota", "backend", "credential", "credential", "quota", "backend"]);
+    }
+
+    #[test]
+    fn two_share_only_if_credential_and_quota_are_the_same() {
+        let one = Blocks::default();
+        assert!(one.shares_with(&Blocks::new(Arc::clone(&one.credential), Arc::clone(&one.quota))));
+        assert!(!one.shares_with(&Blocks::new(Arc::clone(&one.credential), Arc::default())));
+        assert!(!one.shares_with(&Blocks::new(Arc::default(), Arc::clone(&one.quota))));
+    }
+
+    #[test]
+    fn the_longest_holds_until_its_end_and_not_at_it() {
+        let blocks = Blocks::default();
+        set(&blocks, Block::Auth).unwrap();
+        let end = blocks.until(Block::Auth);
+        assert_eq!(blocks.longest(end.minus(Duration::from_nanos(1))), Some((Block::Auth, end)));
+        assert_eq!(blocks.longest(end), None);
+    }
+
+    #[test]
+    fn a_success_with_an_earlier_credential_ends_only_what_is_the_backends_own() {
+        let since = NOW.plus(SECOND);
+        for (started, own_ends, shared_ends) in [(NOW, true, false), (since, true, true)] {
+            let blocks = Blocks::default();
+            set(&blocks, Block::Overload).unwrap();
+            set(&blocks, Block::Auth).unwrap();
+            blocks.succeed(started, since);
+            let is_new = |block| set(&blocks, block).unwrap().first;
+            assert_eq!((is_new(Block::Overload), is_new(Block::Auth)), (own_ends, shared_ends));
+        }
+    }
 }
