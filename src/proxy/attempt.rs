@@ -71,9 +71,10 @@ impl Attempt {
     }
 
     /// The head of an answer has come.
-    pub fn reached(&self, now: Instant) {
-        if let Some(permit) = &self.permit {
-            permit.reached(now);
+    pub fn reached(&self) {
+        // Only a trial has to say so, and only then is the time of it asked.
+        if let Some(permit) = self.permit.as_ref().filter(|permit| permit.is_any_probe()) {
+            permit.reached(clock::now());
         }
     }
 

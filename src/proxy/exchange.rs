@@ -26,6 +26,7 @@ use super::upstream::{self, Answer, AnswerBody, Fields, Limits};
 use super::usage::Usage;
 use super::wanted::{api, expected};
 use super::{Errand, Head, Proxy, Reply, WholeReply, forward, hint_headers};
+use crate::backend::ledger::Sample;
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
@@ -234,17 +235,19 @@ impl Stage<'_> {
 
     /// What the head of an answer says beside the answer: that the host is there, and what is left of the quota.
     fn learn(&self, attempt: &Attempt, head: &Fields) {
-        let now = clock::now();
-        attempt.reached(now);
+        attempt.reached();
         let backend = &self.candidate.backend;
         let quota = &backend.config().policy.quota;
         if quota.learned {
-            backend.scopes().ledger.note(&hint_headers::left(head), now);
+            let left = hint_headers::left(head);
+            if left != Sample::default() {
+                backend.scopes().ledger.note(&left, clock::now());
+            }
         }
         if quota.ptu_target_utilization.is_some()
             && let Some(share) = hint_headers::utilization(head)
         {
-            backend.scopes().ledger.note_utilization(share, now);
+            backend.scopes().ledger.note_utilization(share, clock::now());
         }
     }
 
