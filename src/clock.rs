@@ -62,9 +62,14 @@ pub fn now() -> Instant {
     reading(now, origin)
 }
 
-/// A reading as a point. Paused clocks of other runtimes may be behind the one that was read first.
+/// A reading as a point. Paused clocks of other runtimes may be behind the one that was read first; all others go the way of
+/// one subtraction, since a request reads the clock ten times.
 fn reading(now: tokio::time::Instant, origin: tokio::time::Instant) -> Instant {
-    Instant::ZERO.plus(HEAD_START + now.saturating_duration_since(origin)).minus(origin.saturating_duration_since(now))
+    let first = Instant::ZERO.plus(HEAD_START);
+    match now.checked_duration_since(origin) {
+        Some(since) => first.plus(since),
+        None => first.minus(origin.saturating_duration_since(now)),
+    }
 }
 
 /// The same point for tokio's timers.

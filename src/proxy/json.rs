@@ -240,19 +240,17 @@ const fn zero_bytes(word: u64) -> u64 {
 }
 
 /// The offset of the first quote or backslash at or after `at`.
-fn find_quote(text: &[u8], at: usize) -> Option<usize> {
-    let rest = text.get(at..)?;
-    let (words, _) = rest.as_chunks::<WORD>();
-    let words = &words[..words.len().min(SHORT_WORDS)];
-    for (index, bytes) in words.iter().enumerate() {
+fn find_quote(text: &[u8], mut at: usize) -> Option<usize> {
+    for _ in 0..SHORT_WORDS {
+        let Some(bytes) = text.get(at..).and_then(<[u8]>::first_chunk::<WORD>) else { break };
         let word = u64::from_le_bytes(*bytes);
         let hit = zero_bytes(word ^ everywhere(b'"')) | zero_bytes(word ^ everywhere(b'\\'));
         if hit != 0 {
-            return Some(at + index * WORD + hit.trailing_zeros() as usize / WORD);
+            return Some(at + hit.trailing_zeros() as usize / WORD);
         }
+        at += WORD;
     }
-    let seen = words.len() * WORD;
-    memchr2(b'"', b'\\', &rest[seen..]).map(|found| at + seen + found)
+    memchr2(b'"', b'\\', text.get(at..)?).map(|found| at + found)
 }
 
 /// The offset after the string whose opening quote is at `at`.

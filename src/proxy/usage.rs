@@ -60,8 +60,15 @@ fn part(text: &[u8], at: usize, wanted: &[u8], into: &mut u64) -> Result<usize, 
 
 /// A count; fractions are floored, negatives and nonsense are none.
 fn number(value: &[u8]) -> Option<u64> {
-    let whole = value.split(|byte| *byte == b'.').next()?;
-    std::str::from_utf8(whole).ok()?.parse().ok()
+    let mut count = None;
+    for byte in value {
+        match byte {
+            b'0'..=b'9' => count = Some(count.unwrap_or(0_u64).checked_mul(10)?.checked_add(u64::from(byte - b'0'))?),
+            b'.' => break,
+            _ => return None,
+        }
+    }
+    count
 }
 
 #[cfg(test)]
@@ -82,5 +89,19 @@ mod tests {
         assert_eq!(Usage::of_object(b"{}"), Some(Usage::default()));
         assert_eq!(Usage::of_object(br#"{"prompt_tokens":-1,"output_tokens":2.0}"#).map(|usage| usage.output), Some(2));
         assert_eq!(Usage::of_object(b"<html>"), None);
+        for (text, count) in [
+            ("0", Some(0)),
+            ("007", Some(7)),
+            ("12.9", Some(12)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("1e3", None),
+            (".5", None),
+            ("\"7\"", None),
+            ("", None),
+        ] {
+            assert_eq!(number(text.as_bytes()), count, "{text}");
+        }
     }
 }

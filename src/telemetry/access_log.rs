@@ -14,8 +14,8 @@ use prometheus::IntCounter;
 
 use crate::config::LogFormat;
 
-/// A buffer is handed on when it has this much.
-const BUFFER_BYTES: usize = 32 << 10;
+/// A buffer is handed on when it has this much: each costs a wake-up of the writer and a call of the system.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Room for one more line beyond that.
 const LINE_ROOM: usize = 2 << 10;
@@ -24,7 +24,7 @@ const LINE_ROOM: usize = 2 << 10;
 const BUFFER_AGE: Duration = Duration::from_millis(100);
 
 /// Buffers under way to the writer: 4 MiB in all.
-const BUFFERS: usize = 128;
+const BUFFERS: usize = 64;
 
 /// Longest text of a field, in characters. What a client chose is cut before, at 128.
 const SHOWN: usize = 512;

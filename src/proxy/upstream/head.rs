@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -91,28 +92,28 @@ fn push(out: &mut Vec<u8>, pieces: [&str; 4]) {
 /// The fields of an answer's head, as received. A map of them costs more than all else that is done to a plain answer, so it
 /// is made only for those who ask for it.
 pub struct Fields {
-    /// The head, names in lower case.
+    /// The head.
     text: Bytes,
-    spans: Vec<Span>,
+    names: Names,
+    /// Where in the head the value of each name is.
+    values: Vec<Range<usize>>,
     map: OnceCell<HeaderMap>,
 }
 
-/// Where a field's name and value are.
-struct Span {
-    name: Range<usize>,
-    value: Range<usize>,
-}
+/// The names of a head's fields in their order. A link keeps those of its last answer: the next one mostly has the same, and
+/// making one anew costs a look-up among the standard ones or an allocation.
+pub(super) type Names = Rc<[HeaderName]>;
 
 impl Fields {
     /// Takes over a map.
     pub(super) fn of_map(map: HeaderMap) -> Self {
-        Self { text: Bytes::new(), spans: Vec::new(), map: OnceCell::from(map) }
+        Self { text: Bytes::new(), names: Names::default(), values: Vec::new(), map: OnceCell::from(map) }
     }
 
     /// All of them.
     pub fn map(&self) -> &HeaderMap {
         self.map.get_or_init(|| {
-            let mut map = HeaderMap::with_capacity(self.spans.len());
+            let mut map = HeaderMap::with_capacity(self.values.len());
             self.append_to(&mut map, |_| true);
             map
         })
@@ -123,10 +124,8 @@ impl Fields {
         if let Some(map) = self.map.get() {
             return map.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         }
-        let wanted = name.as_str().as_bytes();
-        let is_it = |Span { name, .. }: &&Span| name.len() == wanted.len() && self.text[name.clone()] == *wanted;
-        let found = self.spans.iter().find(is_it);
-        let value = found.map_or(&b""[..], |span| &self.text[span.value.clone()]);
+        let place = self.names.iter().position(|known| known == name).and_then(|index| self.values.get(index));
+        let value = place.map_or(&b""[..], |place| &self.text[place.clone()]);
         std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or_default()
     }
 
@@ -136,41 +135,37 @@ impl Fields {
             let passing = map.iter().filter(|(name, _)| passes(name.as_str().as_bytes()));
             return passing.for_each(|(name, value)| out.append(name.clone(), value.clone()));
         }
-        for Span { name, value } in &self.spans {
-            let name = &self.text[name.clone()];
-            if !passes(name) {
-                continue;
-            }
-            let value = HeaderValue::from_maybe_shared(self.text.slice(value.clone()));
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
-                out.append(name, value);
+        let passing = self.names.iter().zip(&self.values).filter(|(name, _)| passes(name.as_str().as_bytes()));
+        for (name, value) in passing {
+            if let Ok(value) = HeaderValue::from_maybe_shared(self.text.slice(value.clone())) {
+                out.append(name.clone(), value);
             }
         }
     }
 }
 
-/// Reads the final head at the start of `bytes`, and says how long it is; what is no final one is the error.
-pub(super) fn read(bytes: &[u8]) -> Result<(usize, AnswerHead), Head> {
+/// Reads the final head at the start of `bytes`, and says how long it is; what is no final one is the error. `known` are the
+/// names of the head before it on the same connection, and then of this one.
+pub(super) fn read(bytes: &[u8], known: &mut Names) -> Result<(usize, AnswerHead), Head> {
     let mut room = framing::room();
     let Final { length, status, is_1_1, fields, body } = framing::read_final(bytes, &mut room)?;
     let status = StatusCode::from_u16(status).map_err(|_| Head::Invalid)?;
-    let mut text = bytes[..length].to_vec();
-    let mut spans = Vec::with_capacity(fields.len());
-    let mut is_kept = is_1_1 && body != Body::UntilClose;
-    let place = |part: &[u8]| {
-        let start = (part.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
-        start..start + part.len()
+    let is_known = |(known, field): (&HeaderName, &httparse::Header<'_>)| {
+        known.as_str().as_bytes().eq_ignore_ascii_case(field.name.as_bytes())
     };
-    for field in fields {
-        let name = place(field.name.as_bytes());
-        text[name.clone()].make_ascii_lowercase();
-        if text[name.clone()] == *CONNECTION.as_str().as_bytes() && says_close(field.value) {
-            is_kept = false;
-        }
-        let value = if field.value.is_empty() { 0..0 } else { place(field.value) };
-        spans.push(Span { name, value });
+    if known.len() != fields.len() || !known.iter().zip(fields).all(is_known) {
+        let names = fields.iter().map(|field| HeaderName::from_bytes(field.name.as_bytes()));
+        *known = names.collect::<Result<_, _>>().map_err(|_| Head::Invalid)?;
     }
-    let fields = Fields { text: Bytes::from(text), spans, map: OnceCell::new() };
+    let place = |field: &httparse::Header<'_>| {
+        let start = (field.value.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+        if field.value.is_empty() { 0..0 } else { start..start + field.value.len() }
+    };
+    let values = fields.iter().map(place).collect();
+    let ends = |(name, field): (&HeaderName, &httparse::Header<'_>)| *name == CONNECTION && says_close(field.value);
+    let is_kept = is_1_1 && body != Body::UntilClose && !known.iter().zip(fields).any(ends);
+    let text = Bytes::copy_from_slice(&bytes[..length]);
+    let fields = Fields { text, names: Rc::clone(known), values, map: OnceCell::new() };
     Ok((length, AnswerHead { status, fields, body, is_kept }))
 }
 
@@ -210,7 +205,8 @@ mod tests {
     #[test]
     fn an_answers_head_keeps_every_field_and_tells_whether_its_connection_goes_on() {
         let text = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a:2 \r\nx-empty:\r\nContent-Length: 3\r\n\r\nabc";
-        let (length, head) = read(text).ok().unwrap();
+        let mut names = Names::default();
+        let (length, head) = read(text, &mut names).ok().unwrap();
         assert_eq!((length, head.status, head.body), (text.len() - 3, StatusCode::OK, Body::Length(3)));
         let (one, empty) = (HeaderName::from_static("x-a"), HeaderName::from_static("x-empty"));
         let mut some = HeaderMap::new();
@@ -237,9 +233,36 @@ mod tests {
             ("HTTP/1.1 200 OK", false),
             ("HTTP/1.1 204 No Content", true),
         ] {
-            let found = read(format!("{fields}\r\n\r\n").as_bytes()).ok().map(|(_, head)| head.is_kept);
+            // The names of each head are those of the next, or are not.
+            let found = read(format!("{fields}\r\n\r\n").as_bytes(), &mut names).ok().map(|(_, head)| head.is_kept);
             assert_eq!(found, Some(is_kept), "{fields}");
         }
-        assert!(matches!(read(b"HTTP/1.1 099 X\r\n\r\n"), Err(Head::Invalid)));
+        assert!(matches!(read(b"HTTP/1.1 099 X\r\n\r\n", &mut names), Err(Head::Invalid)));
+    }
+
+    #[test]
+    fn names_are_made_once_as_long_as_they_are_the_same() {
+        let mut names = Names::default();
+        let mut values = |head: &str| {
+            let (_, head) = read(head.as_bytes(), &mut names).ok().unwrap();
+            let map = head.fields.map();
+            let shown = map.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap()));
+            let shown: std::collections::BTreeSet<String> = shown.collect();
+            (shown.into_iter().collect::<Vec<_>>().join(","), names.as_ptr())
+        };
+        let (first, made) = values("HTTP/1.1 204 X\r\nServer: a\r\nX-Own: b\r\n\r\n");
+        let (second, kept) = values("HTTP/1.1 204 X\r\nserver: c\r\nX-OWN: d\r\n\r\n");
+        assert_eq!((first.as_str(), second.as_str()), ("server=a,x-own=b", "server=c,x-own=d"));
+        assert_eq!(made, kept);
+        for (head, shown) in [
+            ("x-own: d\r\nserver: c", "server=c,x-own=d"),
+            ("server: c", "server=c"),
+            ("server: c\r\nx-owm: d", "server=c,x-owm=d"),
+            ("server: c\r\nx-owm: d\r\nx-own: e", "server=c,x-own=e,x-owm=d"),
+        ] {
+            let mut shown: Vec<&str> = shown.split(',').collect();
+            shown.sort_unstable();
+            assert_eq!(values(&format!("HTTP/1.1 204 X\r\n{head}\r\n\r\n")).0, shown.join(","));
+        }
     }
 }

@@ -21,7 +21,7 @@ use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
 
 use super::framing::{self, Body, Head};
-use super::head::{self, AnswerHead};
+use super::head::{self, AnswerHead, Names};
 use super::pool::{Endpoint, Pool};
 use super::socket::{Phase, Socket, dial};
 use super::{Answer, AnswerBody, Error, Limits, Request, Sight, Source};
@@ -57,6 +57,8 @@ pub(super) struct Link {
     held: Vec<u8>,
     /// Interim answers to this request.
     interim: usize,
+    /// The names of the last answer's fields.
+    names: Names,
 }
 
 /// A head, with what came of the body behind it.
@@ -160,7 +162,8 @@ impl Link {
     /// A link on an open socket that has carried nothing yet.
     pub(super) fn new(endpoint: Arc<Endpoint>, socket: Socket) -> Self {
         let (is_reused, sent, has_heard, held, interim) = (false, 0, false, Vec::new(), 0);
-        Self { endpoint, opened: clock::now(), socket, is_reused, sent, has_heard, held, interim }
+        let (opened, names) = (clock::now(), Names::default());
+        Self { endpoint, opened, socket, is_reused, sent, has_heard, held, interim, names }
     }
 
     fn sight(&self) -> Sight {
@@ -240,7 +243,7 @@ impl Link {
             rest = &joined;
         }
         loop {
-            match head::read(rest) {
+            match head::read(rest, &mut self.names) {
                 Ok((length, mut head)) => {
                     let behind = &rest[length..];
                     let mut content = Vec::new();

@@ -65,7 +65,7 @@ fn small_reads_of_a_large_body_hold_no_more_than_twice_its_bytes() {
         let (mut server, _) = listener.accept().await.unwrap();
         let link = link_of(socket, pool.endpoint(&uri, None), false);
         let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
-        let head = head::read(text.as_bytes()).ok().unwrap().1;
+        let head = head::read(text.as_bytes(), &mut Default::default()).ok().unwrap().1;
         let mut answer = link.answer(Arrived { head, content: Bytes::new(), is_in_step: true }, &pool);
         actix_rt::spawn(async move {
             for _ in 0..LENGTH / PIECE {
