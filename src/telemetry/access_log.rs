@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -25,6 +25,10 @@ const BUFFER_AGE: Duration = Duration::from_millis(100);
 
 /// Buffers under way to the writer: 4 MiB in all.
 const BUFFERS: usize = 64;
+
+/// Buffers that are kept for the next lines: one that is written and one that is filled, for two workers. Giving them back to
+/// the allocator at one thread and asking for them at another makes it grow and shrink its heap all the time.
+const MAX_SPARE: usize = 4;
 
 /// Longest text of a field, in characters. What a client chose is cut before, at 128.
 const SHOWN: usize = 512;
@@ -46,8 +50,28 @@ enum Parcel {
 #[derive(Clone)]
 pub struct AccessLog {
     parcels: SyncSender<Parcel>,
+    spare: Spare,
     dropped: IntCounter,
     json: bool,
+}
+
+/// Empty buffers. The lock is taken once for a full one.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES + LINE_ROOM))
+    }
+
+    fn give_back(&self, mut text: Vec<u8>) {
+        text.clear();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MAX_SPARE && BUFFER_BYTES <= text.capacity() {
+            kept.push(text);
+        }
+    }
 }
 
 impl AccessLog {
@@ -57,14 +81,16 @@ impl AccessLog {
     /// The system's, if it gives no thread.
     pub fn start(format: LogFormat, dropped: IntCounter) -> std::io::Result<Self> {
         let (parcels, receiver) = sync_channel(BUFFERS);
-        let lost = dropped.clone();
-        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_out(&receiver, &lost))?;
+        let (lost, spare) = (dropped.clone(), Spare::default());
+        let emptied = spare.clone();
+        let write = move || write_out(&receiver, &emptied, &lost);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(write)?;
         let json = match format {
             LogFormat::Json => true,
             LogFormat::Text => false,
             LogFormat::Auto => !std::io::IsTerminal::is_terminal(&std::io::stdout()),
         };
-        Ok(Self { parcels, dropped, json })
+        Ok(Self { parcels, spare, dropped, json })
     }
 
     /// A worker's own buffer.
@@ -93,7 +119,7 @@ impl AccessLog {
     }
 }
 
-fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
+fn write_out(parcels: &Receiver<Parcel>, spare: &Spare, dropped: &IntCounter) {
     let mut out = std::io::stdout();
     for parcel in parcels {
         match parcel {
@@ -101,6 +127,7 @@ fn write_out(parcels: &Receiver<Parcel>, dropped: &IntCounter) {
                 if out.write_all(&lines.text).and_then(|()| out.flush()).is_err() {
                     dropped.inc_by(lines.count);
                 }
+                spare.give_back(lines.text);
             }
             // Nobody waits any more: fine.
             Parcel::Flush(done) => drop(done.try_send(())),
@@ -141,7 +168,7 @@ impl WorkerLog {
             line.write_text(&mut lines.text);
         }
         if BUFFER_BYTES <= lines.text.len() {
-            let fresh = Lines { text: Vec::with_capacity(BUFFER_BYTES + LINE_ROOM), count: 0 };
+            let fresh = Lines { text: self.0.log.spare.take(), count: 0 };
             self.0.log.hand_on(std::mem::replace(&mut *lines, fresh));
         } else if was_empty {
             self.0.wake.notify_one();
@@ -463,7 +490,7 @@ mod tests {
     fn a_full_channel_drops_and_counts() {
         let dropped = IntCounter::new("d", "d").unwrap();
         let (parcels, _receiver) = sync_channel(1);
-        let log = AccessLog { parcels, dropped: dropped.clone(), json: true };
+        let log = AccessLog { parcels, spare: Spare::default(), dropped: dropped.clone(), json: true };
         log.hand_on(Lines { text: b"a\nb\n".to_vec(), count: 2 });
         log.hand_on(Lines { text: b"c\nd\ne\n".to_vec(), count: 3 });
         assert_eq!(dropped.get(), 3);
