@@ -15,6 +15,7 @@ pub mod forward;
 mod hedge;
 pub mod hint;
 pub mod hint_headers;
+pub mod hold;
 pub mod json;
 pub mod multipart;
 pub mod operation;
@@ -48,6 +49,7 @@ use self::ending::{Ending, Facts, Final, Ground, Waits, Why, Words};
 use self::exchange::{Attempted, Served};
 use self::failure::{Failure, Said};
 use self::final_error::FinalBody;
+use self::hold::Hold;
 use self::operation::Operation;
 use self::record::Record;
 use self::relay::Relay;
@@ -75,6 +77,8 @@ pub struct Call<'a> {
     pub body: Bytes,
     /// The client's key, where keys are asked for.
     pub key: Option<&'a ClientKey>,
+    /// Who hears what becomes of it, where its head may leave before its answer is known.
+    pub hold: Option<&'a Hold>,
 }
 
 /// What becomes of a call.
@@ -231,6 +235,9 @@ impl Proxy {
         let started = record.started();
         let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
         plan.need.deadline = budget.deadline();
+        if let Some(hold) = call.hold.filter(|_| wanted.streams() && call.operation.must_stream()) {
+            hold.begin(plan.asked(), wanted::api(&call.operation), started);
+        }
         let errand = Errand { call, wanted, shown_id: record.shown_id.clone() };
         let mut trip = Trip {
             errand: &errand,
@@ -341,6 +348,9 @@ impl Trip<'_> {
             let target = &run.candidate(plan).target;
             self.record.shown_backend = Some(target.shown().clone());
             self.record.shown_served = Some(target.shown_served().clone());
+        }
+        if let Some(hold) = self.errand.call.hold {
+            hold.see(self.record);
         }
     }
 
@@ -565,11 +575,14 @@ pub fn draining(outcome: RequestOutcome) -> Reply {
 
 /// A bug of ours: nothing about it leaves but the request's id.
 pub fn internal() -> Reply {
-    let words = Words {
+    Reply::Own(internal_words(), Waits::default(), RequestOutcome::InternalError)
+}
+
+fn internal_words() -> Words {
+    Words {
         status: 500,
         kind: "server_error",
         code: "internal_error",
         message: "the gateway failed; its log knows this request by its id".to_owned(),
-    };
-    Reply::Own(words, Waits::default(), RequestOutcome::InternalError)
+    }
 }

@@ -141,7 +141,6 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
 
 /// Keys that somebody has set and that this version checks, but does not act on.
 fn inert(config: &Config) -> Vec<&'static str> {
-    let routes = || config.routes.values().map(|route| &route.policy);
     let set = [
         ("server.cors_origins", !config.server.cors_origins.is_empty()),
         ("defaults.default_route", config.defaults.default_route.is_some()),
@@ -149,7 +148,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("defaults.rewrite_response_model", config.defaults.rewrite_response_model),
         ("logging.access_log_sample", config.logging.access_log_sample < 1.0),
         ("logging.client_address", config.logging.client_address),
-        ("resilience.stream.head_hold", routes().any(|policy| policy.head_hold.is_some())),
     ];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }

@@ -1,12 +1,14 @@
 //! One request's book-keeping: whatever happens to it, it is counted and logged exactly once, when its record drops.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 
+use super::hold::Hold;
 use super::trail::{AttemptResult, Entry, Trail};
 use super::usage::Usage;
 use crate::clock::{self, Instant};
@@ -54,6 +56,8 @@ pub struct Record {
     pub request_bytes: usize,
     /// Whether it is an SDK's own second try.
     pub is_client_retry: bool,
+    /// Who knows whether its head has left before its answer is known.
+    pub head_hold: Option<Rc<Hold>>,
     started: Instant,
     head_at: Option<Instant>,
     status: u16,
@@ -118,6 +122,7 @@ impl Record {
             unrouted: Arc::clone(unrouted),
             log,
             is_client_retry: false,
+            head_hold: None,
             _live: live,
             _held: None,
         }
@@ -256,6 +261,9 @@ impl Drop for Record {
         let unset = if std::thread::panicking() { RequestOutcome::InternalError } else { RequestOutcome::ClientClosed };
         let outcome = self.outcome.unwrap_or(unset);
         let now = clock::now();
+        if let Some(status) = self.head_hold.as_ref().and_then(|hold| hold.status()) {
+            self.status = status;
+        }
         self.count(outcome, now);
         self.write(outcome, now);
     }

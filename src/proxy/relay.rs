@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use super::attempt::Attempt;
 use super::classify::{self, Event};
+use super::hold::Held;
 use super::record::Record;
 use super::sse::dialect::ErrorWords;
 use super::sse::{Api, End, EventStream, Step, error_event};
@@ -30,7 +31,7 @@ use crate::telemetry::labels::{RequestOutcome, StreamEnd};
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a waiting client sees while an upstream says nothing (spec/wire.md 4.4).
-const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+pub(super) const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
 /// The body ended before its end: the connection is closed without a last chunk.
 #[derive(Debug)]
@@ -164,7 +165,8 @@ impl Relay {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+    /// The next bytes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         loop {
             if let Some(bytes) = self.queue.pop_front() {
                 return Poll::Ready(Some(Ok(bytes)));
@@ -450,6 +452,8 @@ pub enum ReplyBody {
     Plain(Option<Bytes>),
     /// It is still coming.
     Relay(Box<Relay>),
+    /// Nobody knows yet what it will be.
+    Held(Box<Held>),
 }
 
 impl ReplyBody {
@@ -472,6 +476,7 @@ impl MessageBody for ReplyBody {
             Self::Whole(None, _) | Self::Plain(None) => BodySize::Sized(0),
             Self::Whole(Some(bytes), _) | Self::Plain(Some(bytes)) => BodySize::Sized(bytes.len() as u64),
             Self::Relay(relay) => relay.length.map_or(BodySize::Stream, BodySize::Sized),
+            Self::Held(_) => BodySize::Stream,
         }
     }
 
@@ -485,6 +490,7 @@ impl MessageBody for ReplyBody {
             }
             Self::Plain(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Self::Relay(relay) => relay.poll(cx),
+            Self::Held(held) => held.poll(cx),
         }
     }
 }

@@ -225,7 +225,7 @@ mod tests {
         }
         let operation = Operation::of(method.as_str(), path)?;
         let body = Bytes::copy_from_slice(body.as_bytes());
-        Wanted::read(&Call { method: &method, operation, headers: &map, body, key: None })
+        Wanted::read(&Call { method: &method, operation, headers: &map, body, key: None, hold: None })
     }
 
     #[test]

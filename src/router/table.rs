@@ -91,6 +91,8 @@ pub struct Table {
     routes: HashMap<RouteName, Arc<RouteEntry>>,
     wildcards: Vec<Arc<RouteEntry>>,
     size: usize,
+    /// Whether any route lets an answer's head leave before the answer is known (`stream.head_hold`).
+    pub holds_heads: bool,
     /// The configuration it was built from.
     pub config: Arc<Config>,
 }
@@ -135,7 +137,8 @@ impl Table {
         };
         let routes = config.routes.iter().map(|(name, route)| (name.clone(), entry(route))).collect();
         let wildcards = config.wildcards.iter().map(&mut entry).collect();
-        Arc::new(Self { routes, wildcards, size: index, config: Arc::clone(config) })
+        let holds_heads = config.routes.values().chain(&config.wildcards).any(|route| route.policy.head_hold.is_some());
+        Arc::new(Self { routes, wildcards, size: index, holds_heads, config: Arc::clone(config) })
     }
 
     /// The route of that name, exact names first.

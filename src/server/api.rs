@@ -1,6 +1,7 @@
 //! `/v1/…`, the same without `/v1`, and the Azure-style paths → proxy.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -9,27 +10,38 @@ use actix_http::{HttpMessage as _, Request};
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use futures_util::future::poll_immediate;
+use futures_util::future::{Either, poll_immediate, select};
 
+use super::auth::Keys;
 use super::error::{ErrorAnswer, say_waits};
 use super::headers;
 use super::key_limits::Over;
 use super::worker::Worker;
 use crate::clock;
+use crate::config::ClientKey;
 use crate::error::Fault;
 use crate::proxy::ending::{Waits, Words};
+use crate::proxy::hold::{Held, Hold};
 use crate::proxy::operation::{Group, Operation};
 use crate::proxy::record::Record;
 use crate::proxy::relay::ReplyBody;
 use crate::proxy::{Call, Head, Reply, WholeReply, draining, forward};
+use crate::router::Table;
 use crate::telemetry::labels::{AuthFailure, Label as _, RequestOutcome};
 
 /// Longest gap while a request's body arrives (spec/wire.md 1.3).
 const BODY_GAP: Duration = Duration::from_secs(30);
+
+/// The head of a stream of which nothing is known yet.
+const EVENT_STREAM: [(HeaderName, &str); 3] = [
+    (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+    (CACHE_CONTROL, "no-cache"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
 
 /// Room made for a body of unknown length at first.
 const FIRST_ROOM: usize = 64 << 10;
@@ -40,47 +52,118 @@ pub(super) async fn serve(request: &Request, payload: &mut Payload, worker: &Rc<
     // In a box of its own: it goes from hand to hand, in the end into the body.
     let mut record = Box::new(Record::new(id, clock::now(), &worker.shared.unrouted, worker.log(), worker.begin()));
     record.is_client_retry = headers::is_client_retry(request.headers());
-    let reply = walk(request, payload, worker, &mut record).await;
-    respond(worker, record, reply, request)
+    match walk(request, payload, worker, &mut record).await {
+        Ok(reply) => respond(worker, record, reply, request),
+        // In a box, like all that is rare: every request would carry its room.
+        Err(call) => Box::pin(hold(worker, record, call, request)).await,
+    }
 }
 
-/// Everything up to the answer.
-async fn walk(request: &Request, payload: &mut Payload, worker: &Rc<Worker>, record: &mut Record) -> Reply {
+/// Everything up to the answer. A call whose head may leave before it is given back instead.
+async fn walk(
+    request: &Request,
+    payload: &mut Payload,
+    worker: &Rc<Worker>,
+    record: &mut Record,
+) -> Result<Reply, Box<OwnCall>> {
     let table = worker.table();
-    let config = &table.config;
-    let operation = match Operation::of(request.method().as_str(), request.path()) {
-        Ok(operation) => operation,
-        Err(fault) => return Reply::Fault(fault),
+    let keys = worker.keys(&table);
+    let call = match enter(request, payload, worker, &table, &keys, record).await {
+        Ok(call) => call,
+        Err(reply) => return Ok(reply),
     };
+    if table.holds_heads && call.operation.must_stream() {
+        return Err(Box::new(OwnCall::of(call)));
+    }
+    Ok(worker.proxy.serve(record, &call).await)
+}
+
+/// Lets a request in: a path that is served, a key that may call, a body that is there. What is served without a backend, and
+/// what is refused, is the error.
+async fn enter<'a>(
+    request: &'a Request,
+    payload: &mut Payload,
+    worker: &Worker,
+    table: &Table,
+    keys: &'a Keys,
+    record: &mut Record,
+) -> Result<Call<'a>, Reply> {
+    let config = &table.config;
+    let operation = Operation::of(request.method().as_str(), request.path()).map_err(Reply::Fault)?;
     record.endpoint = operation.endpoint;
     if worker.shared.is_cut() {
-        return draining(RequestOutcome::Rejected);
+        return Err(draining(RequestOutcome::Rejected));
     }
     if config.server.max_in_flight.is_some_and(|most| most.get() < worker.shared.live()) {
-        return overloaded();
+        return Err(overloaded());
     }
-    let keys = worker.keys(&table);
-    let key = match keys.check(request.headers()) {
-        Ok(key) => key,
-        Err(fault) => return Reply::Fault(fault),
-    };
+    let key = keys.check(request.headers()).map_err(Reply::Fault)?;
     if let Some(known) = key {
-        match known.limit.try_begin() {
-            Ok(live) => record.hold(live),
-            Err(over) => return key_over(&known.key.name, &over),
-        }
+        record.hold(known.limit.try_begin().map_err(|over| key_over(&known.key.name, &over))?);
     }
     let key = key.map(|known| known.key);
     if operation.group == Group::Models {
-        return super::status::models(&table, &operation, key, worker.shared.started_at);
+        return Err(super::status::models(table, &operation, key, worker.shared.started_at));
     }
-    let body = match read_body(payload, request.headers(), config.server.max_request_bytes).await {
-        Ok(body) => body,
-        Err(fault) => return Reply::Fault(fault),
-    };
+    let body = read_body(payload, request.headers(), config.server.max_request_bytes).await.map_err(Reply::Fault)?;
     record.request_bytes = body.len();
-    let call = Call { method: request.method(), operation, headers: request.headers(), body, key };
-    worker.proxy.serve(record, &call).await
+    Ok(Call { method: request.method(), operation, headers: request.headers(), body, key, hold: None })
+}
+
+/// A call that outlives its request's handler: the answer's body goes on with it.
+struct OwnCall {
+    method: Method,
+    operation: Operation,
+    headers: HeaderMap,
+    body: Bytes,
+    key: Option<ClientKey>,
+}
+
+impl OwnCall {
+    fn of(call: Call<'_>) -> Self {
+        let mut headers = call.headers.clone();
+        // A head that has left names no coding.
+        headers.remove(ACCEPT_ENCODING);
+        Self {
+            method: call.method.clone(),
+            operation: call.operation,
+            headers,
+            body: call.body,
+            key: call.key.cloned(),
+        }
+    }
+}
+
+/// Serves a call whose head may leave before its answer is known: then the body carries it on.
+async fn hold(
+    worker: &Rc<Worker>,
+    mut record: Box<Record>,
+    call: Box<OwnCall>,
+    request: &Request,
+) -> HttpResponse<ReplyBody> {
+    let hold = Rc::new(Hold::default());
+    record.head_hold = Some(Rc::clone(&hold));
+    let id = record.shown_id.clone();
+    let (serving, heard) = (Rc::clone(worker), Rc::clone(&hold));
+    let flight = Box::pin(async move {
+        let OwnCall { method, operation, headers, body, key } = *call;
+        let hold = Some(&*heard);
+        let call = Call { method: &method, operation, headers: &headers, body, key: key.as_ref(), hold };
+        let reply = serving.proxy.serve(&mut record, &call).await;
+        (record, reply)
+    });
+    match select(flight, pin!(hold.due())).await {
+        Either::Left(((record, reply), _)) => respond(worker, record, reply, request),
+        Either::Right(((), flight)) => {
+            let mut response = HttpResponse::new(StatusCode::OK);
+            let headers = response.headers_mut();
+            for (name, value) in EVENT_STREAM {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            headers::stamp_held(headers, id, hold.leave(), worker.table().config.server.response_headers);
+            response.set_body(ReplyBody::Held(Box::new(Held::new(&hold, flight))))
+        }
+    }
 }
 
 fn key_over(name: &str, over: &Over) -> Reply {

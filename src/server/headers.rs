@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::ResponseHeaders;
+use crate::proxy::hold::Shown;
 use crate::proxy::record::Record;
 use crate::proxy::trail::{AttemptResult, Entry};
 use crate::telemetry::access_log::push_millis;
@@ -74,6 +75,23 @@ pub(super) fn stamp(out: &mut HeaderMap, record: &Record, overhead: Duration, sh
     let mut text = Vec::with_capacity(16);
     push_millis(&mut text, overhead);
     out.append(OVERHEAD, HeaderValue::try_from(text).unwrap_or(UNKNOWN));
+}
+
+/// Says what is known of a stream whose head leaves before anybody has served it.
+pub(super) fn stamp_held(out: &mut HeaderMap, id: HeaderValue, shown: Shown, shape: ResponseHeaders) {
+    match shape {
+        ResponseHeaders::None => return,
+        ResponseHeaders::Minimal => {
+            out.append(REQUEST_ID, id);
+            return;
+        }
+        ResponseHeaders::Full => {}
+    }
+    out.append(CALL_ID, id.clone());
+    out.append(REQUEST_ID, id);
+    set(out, ROUTE, Some(MODEL_GROUP), shown.route);
+    set(out, BACKEND, Some(MODEL_ID), shown.backend);
+    set(out, ATTEMPTS, None, shown.attempts);
 }
 
 /// What was tried, where that may be shown.

@@ -16,6 +16,7 @@ mod explain;
 mod failover;
 mod health;
 mod hedge;
+mod hold;
 mod identity;
 mod latency;
 mod limits;
