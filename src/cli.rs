@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod demo;
+mod diff;
 mod explain;
 mod reload;
 mod serve;
@@ -27,6 +28,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Serve, options }) => serve::run(&options),
         Ok(Arguments { command: Command::Check, options }) => check::run(&options),
         Ok(Arguments { command: Command::Explain, options }) => explain::run(&options),
+        Ok(Arguments { command: Command::Diff, options }) => diff::run(&options),
         Ok(Arguments { command: Command::Demo, options }) => demo::run(&options),
         Ok(Arguments { command: Command::Simulate(words), .. }) => demo::simulate(words),
         Err(problem) => fail(USAGE, &format!("{problem}\n\nTry `breakwater --help`.")),
@@ -61,6 +63,7 @@ usage:
   breakwater check   [--config FILE] [--strict] [--format human|short|json|github]
   breakwater explain [--config FILE] --model NAME [--stream] [--fail BACKEND=ERROR]… [--format human|json]
   breakwater explain --admin URL --model NAME      the same from a running gateway, as it stands now
+  breakwater diff OLD NEW            what a reload from one file to the other would change
   breakwater demo                    the gateway and two simulated providers in one process
   breakwater simulate [OPTIONS]      fault-injecting providers; `breakwater simulate --help`
 
@@ -74,4 +77,5 @@ options:
   -h, --help          this text
   -V, --version       the version
 
-exit codes: 0 ended as asked, 1 invalid configuration or no such route, 2 wrong usage or unreadable file, 3 address not to be had";
+exit codes: 0 ended as asked, 1 invalid configuration, no such route, or a difference, 2 wrong usage or unreadable file,
+            3 address not to be had";

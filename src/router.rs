@@ -98,6 +98,11 @@ impl Router {
         Arc::clone(&self.view.borrow())
     }
 
+    /// Looks at the table this worker routes by without holding on to it.
+    pub fn look<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&self.view.borrow())
+    }
+
     /// A plan for a model name, by the table that the actor has published to this worker; none if no route has the name.
     pub fn plan(&self, model: &str, need: Need) -> Option<Plan> {
         Plan::of(&self.view.borrow(), model, need)

@@ -22,6 +22,7 @@ pub(super) enum Command {
     Serve,
     Check,
     Explain,
+    Diff,
     Demo,
     /// The simulator reads its own words.
     Simulate(Vec<OsString>),
@@ -40,6 +41,8 @@ pub(super) struct Options {
     pub(super) strict: bool,
     pub(super) format: ProblemFormat,
     pub(super) explain: Explain,
+    /// The two files of `diff`.
+    pub(super) files: Vec<PathBuf>,
 }
 
 /// What only `explain` wants to know.
@@ -100,9 +103,13 @@ impl Arguments {
                         Some("serve") => Command::Serve,
                         Some("check") => Command::Check,
                         Some("explain") => Command::Explain,
+                        Some("diff") => Command::Diff,
                         Some("demo") => Command::Demo,
                         Some(_) | None => return Err(format!("`{}` is no command", word.display()).into()),
                     });
+                }
+                Value(file) if command == Some(Command::Diff) && options.files.len() < 2 => {
+                    options.files.push(PathBuf::from(file));
                 }
                 Short(_) | Long(_) | Value(_) => return Err(argument.unexpected()),
             }
@@ -144,6 +151,8 @@ mod tests {
         assert_eq!(explain.command, Command::Explain);
         assert_eq!(explain.options.explain.failing, [("a=b".to_owned(), ErrorType::Timeout)]);
         assert_eq!(read("demo").unwrap().command, Command::Demo);
+        let diff = read("diff a.yaml b.yaml --format short").unwrap();
+        assert_eq!((diff.command, diff.options.files), (Command::Diff, vec!["a.yaml".into(), "b.yaml".into()]));
         assert_eq!(read("simulate --seed 7").unwrap().command, Command::Simulate(vec!["--seed".into(), "7".into()]));
         assert_eq!(read("--help").unwrap().command, Command::Help);
     }
@@ -152,7 +161,8 @@ mod tests {
     fn what_is_not_understood_is_said() {
         let of_explain =
             ["explain --fail a", "explain --fail a=timeout", "explain --fail =timeout_error", "check --model m"];
-        let others = ["sreve", "--port 99999", "--workers 0", "--prot 1", "check --format xml", "serve demo"];
+        let others =
+            ["sreve", "--port 99999", "--workers 0", "--prot 1", "check --format xml", "serve demo", "diff a b c"];
         for words in others.into_iter().chain(of_explain) {
             assert!(read(words).is_err(), "{words}");
         }

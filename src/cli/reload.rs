@@ -12,9 +12,10 @@ use super::arguments::Options;
 use super::serve::with_flags;
 use crate::clock;
 use crate::config::watcher::{Outcome, Trigger, Watch};
-use crate::config::{self, Config, Loaded, ProblemFormat, Report, SystemSource};
+use crate::config::{self, Config, Loaded, ProblemFormat, Report, SystemSource, diff};
 use crate::server::admin::reloads::{Levers, ReloadReport, Reloads};
 use crate::supervisor::Supervisor;
+use crate::telemetry::events;
 use crate::telemetry::labels::{Label as _, ReloadResult};
 
 /// Reloads under way: the watcher makes one at a time.
@@ -76,22 +77,39 @@ impl Reloader {
     async fn apply(&self, trigger: Trigger, outcome: Outcome) -> ReloadReport {
         let began = clock::now();
         let (mut report, config) = self.read(trigger, outcome);
-        if let Some(config) = config
-            && let Err(problem) = self.supervisor.apply(&config).await
-        {
-            refuse(&mut report, problem);
+        if let Some(config) = config {
+            match self.put_in_force(&config).await {
+                Ok(()) => {
+                    let waits = i64::from(!report.restart.is_empty());
+                    self.supervisor.metrics().config_restart_required.child(&[]).set(waits);
+                }
+                Err(problem) => refuse(&mut report, problem),
+            }
         }
         report.took = clock::now().since(began);
         report
+    }
+
+    async fn put_in_force(&self, config: &Arc<Config>) -> Result<(), String> {
+        events::check_level(&config.logging.level).map_err(|problem| format!("logging.level {problem}"))?;
+        let before = Arc::clone(&self.supervisor.current().get().config);
+        self.supervisor.apply(config).await?;
+        // One that an operator has set by hand stands until the file says another.
+        if before.logging.level != config.logging.level {
+            events::set_level(&config.logging.level)?;
+        }
+        Ok(())
     }
 
     /// What the file as it now stands would bring. Changes nothing.
     fn rehearse(&self, path: &Path) -> ReloadReport {
         let began = clock::now();
         let (mut report, config) = self.read(Trigger::Admin, config::load(path, &SystemSource));
-        if let Some(config) = config
-            && let Err(problem) = Supervisor::check(&config)
-        {
+        let checked = config.map_or(Ok(()), |config| {
+            events::check_level(&config.logging.level).map_err(|problem| format!("logging.level {problem}"))?;
+            Supervisor::check(&config)
+        });
+        if let Err(problem) = checked {
             refuse(&mut report, problem);
         }
         ReloadReport { dry_run: true, took: clock::now().since(began), ..report }
@@ -112,12 +130,14 @@ impl Reloader {
         let config = with_flags(loaded.config, &self.options);
         report.to = Some(config.hash.clone());
         report.problems = loaded.warnings;
-        if config.hash == before.hash {
-            report.result = ReloadResult::Unchanged;
-            return (report, None);
+        report.changes = diff::changes(&self.started, &before, &config);
+        report.restart = diff::needs_restart(&self.started, &config);
+        if !diff::is_same(&before, &config) {
+            return (report, Some(config));
         }
-        report.changes = changes(&before, &config);
-        report.restart = needs_restart(&self.started, &config);
+        // The same value may stand on other files: certificates, and comments that only change the hash.
+        let is_same_text = config.hash == before.hash;
+        report.result = if is_same_text { ReloadResult::Unchanged } else { ReloadResult::NoEffect };
         (report, Some(config))
     }
 }
@@ -138,10 +158,12 @@ fn tell(report: &ReloadReport) {
             let problems = problems(report);
             error!(trigger, problems = problems.as_str(), "config rejected");
         }
-        ReloadResult::Unchanged | ReloadResult::NoEffect => debug!(trigger, "config unchanged"),
+        ReloadResult::Unchanged => debug!(trigger, "config unchanged"),
+        ReloadResult::NoEffect => info!(trigger, "config changes nothing"),
         ReloadResult::Applied => {
-            let (from, to) = (report.from.as_str(), report.to.as_deref());
-            info!(trigger, from, to, changes = report.changes.join("; "), "config applied");
+            let (from, to, took_ms) = (report.from.as_str(), report.to.as_deref(), report.took.as_millis() as u64);
+            let changes: Vec<String> = report.changes.iter().map(ToString::to_string).collect();
+            info!(trigger, from, to, took_ms, changes = changes.join(" | "), "config applied");
         }
     }
     if !report.restart.is_empty() {
@@ -158,48 +180,4 @@ fn problems(report: &ReloadReport) -> String {
             report.render(ProblemFormat::Short).trim_end().to_owned()
         }
     }
-}
-
-/// What comes, goes and changes.
-fn changes(before: &Config, after: &Config) -> Vec<String> {
-    let mut words = Vec::new();
-    for (id, backend) in &after.backends {
-        match before.backends.get(id) {
-            None => words.push(format!("+ backend {id}")),
-            Some(known) if known.identity != backend.identity => words.push(format!("~ backend {id} (starts fresh)")),
-            Some(known) if known != backend => words.push(format!("~ backend {id} (state kept)")),
-            Some(_) => {}
-        }
-    }
-    words.extend(
-        before.backends.keys().filter(|id| !after.backends.contains_key(*id)).map(|id| format!("- backend {id}")),
-    );
-    for (name, route) in &after.routes {
-        match before.routes.get(name) {
-            None => words.push(format!("+ route {name}")),
-            Some(known) if known != route => words.push(format!("~ route {name}")),
-            Some(_) => {}
-        }
-    }
-    words.extend(
-        before.routes.keys().filter(|name| !after.routes.contains_key(*name)).map(|name| format!("- route {name}")),
-    );
-    words
-}
-
-/// Keys whose new value waits for a restart.
-fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
-    let (old, new) = (&before.server, &after.server);
-    let changed = [
-        ("server.host", old.host != new.host),
-        ("server.port", old.port != new.port),
-        ("server.workers", old.workers != new.workers),
-        ("server.keep_alive", old.keep_alive != new.keep_alive),
-        ("admin.enabled", before.admin.enabled != after.admin.enabled),
-        ("admin.host", before.admin.host != after.admin.host),
-        ("admin.port", before.admin.port != after.admin.port),
-        ("logging", before.logging != after.logging),
-        ("reload", before.reload != after.reload),
-    ];
-    changed.into_iter().filter(|(_, is_changed)| *is_changed).map(|(key, _)| key).collect()
 }

@@ -152,10 +152,8 @@ fn inert(config: &Config) -> Vec<&'static str> {
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }
 
+/// The log's thread, also where no line is wanted yet: a reload may want them.
 fn open_log(config: &Config, metrics: &Metrics) -> Result<Option<AccessLog>, (u8, String)> {
-    if !config.logging.access_log {
-        return Ok(None);
-    }
     let dropped = metrics.lines_dropped.child(&[LogKind::Access.name()]);
     let log = AccessLog::start(config.logging.format, dropped);
     log.map(Some).map_err(|error| (NO_ADDRESS, format!("the log's thread cannot be started: {error}")))

@@ -140,9 +140,10 @@ impl Worker {
         Rc::clone(&self.keys.borrow())
     }
 
-    /// The log, where the configuration wants lines.
+    /// The log, where the configuration in force wants lines.
     pub(super) fn log(&self) -> Option<WorkerLog> {
-        self.log.clone()
+        let is_wanted = |_: &&WorkerLog| self.proxy.router().look(|table| table.config.logging.access_log);
+        self.log.as_ref().filter(is_wanted).cloned()
     }
 
     /// A request begins.

@@ -206,6 +206,7 @@ fn build(
     metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
     metrics.config_last_successful.child(&[]).set(1);
+    metrics.config_last_success_at.child(&[]).set(clock::unix_now().as_secs() as i64);
     Built { table: Table::build(config, &ready, metrics, earlier.table.as_deref()), kept, subjects }
 }
 

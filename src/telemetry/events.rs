@@ -68,6 +68,14 @@ pub fn set_level(level: &str) -> Result<(), String> {
     set(filter)
 }
 
+/// Whether events can be written at a level.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_level(level: &str) -> Result<(), String> {
+    filter(level).map(|_| ())
+}
+
 fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| format!("`{level}` is no filter: {error}"))
 }

@@ -238,6 +238,10 @@ pub struct Metrics {
     pub config_reloads: Family<IntCounter>,
     /// Whether the file on disk is in force.
     pub config_last_successful: Family<IntGauge>,
+    /// When a configuration was last put in force, in seconds since the epoch.
+    pub config_last_success_at: Family<IntGauge>,
+    /// Whether the file has values that wait for a restart.
+    pub config_restart_required: Family<IntGauge>,
     /// Whether the process is draining.
     pub draining: Family<IntGauge>,
     /// Actor.
@@ -313,6 +317,8 @@ impl Metrics {
             config_info: family(r, names::CONFIG_INFO, &["hash"], &[]),
             config_reloads: family(r, names::CONFIG_RELOADS, &["result"], &[]),
             config_last_successful: family(r, names::CONFIG_LAST_SUCCESSFUL, &[], &[]),
+            config_last_success_at: family(r, names::CONFIG_LAST_SUCCESS_AT, &[], &[]),
+            config_restart_required: family(r, names::CONFIG_RESTART_REQUIRED, &[], &[]),
             draining: family(r, names::DRAINING, &[], &[]),
             actor_restarts: family(r, names::ACTOR_RESTARTS, &["actor"], &[]),
             messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
@@ -326,6 +332,7 @@ impl Metrics {
         for failure in AuthFailure::ALL {
             metrics.auth_failures.child(&[failure.name()]);
         }
+        metrics.config_restart_required.child(&[]);
         for result in ReloadResult::ALL {
             metrics.config_reloads.child(&[result.name()]);
         }

@@ -115,6 +115,14 @@ pub const CONFIG_RELOADS: Name = ("breakwater_config_reloads_total", "Reloads, b
 /// Last reload.
 pub const CONFIG_LAST_SUCCESSFUL: Name =
     ("breakwater_config_last_reload_successful", "0 = the file on disk is not in force.");
+/// Last reload that was taken over.
+pub const CONFIG_LAST_SUCCESS_AT: Name = (
+    "breakwater_config_last_reload_success_timestamp_seconds",
+    "When the start or a reload last put a configuration in force.",
+);
+/// What waits for a restart.
+pub const CONFIG_RESTART_REQUIRED: Name =
+    ("breakwater_config_restart_required", "1 = the file has values that wait for a restart.");
 /// Draining.
 pub const DRAINING: Name = ("breakwater_draining", "1 from SIGTERM on.");
 /// Panics survived.

@@ -358,7 +358,11 @@ fn a_reload_answers_with_its_report() {
     gateway.save(&first("azure"));
     let rehearsed = post(&gateway, "/admin/reload?dry_run=true");
     assert_eq!((rehearsed.status(), &rehearsed.json()["dry_run"]), (200, &json!(true)), "{rehearsed:?}");
-    assert_eq!(rehearsed.json()["changes"], json!(["~ route r"]), "{rehearsed:?}");
+    assert_eq!(
+        rehearsed.json()["changes"],
+        json!(["~ route r: azure moves from priority 2 to 1; openai moves from priority 1 to 2"]),
+        "{rehearsed:?}"
+    );
     assert_all(&gateway, "openai=200");
     let applied = post(&gateway, "/admin/reload");
     assert_eq!((applied.status(), &applied.json()["result"]), (200, &json!("applied")), "{applied:?}");

@@ -1,8 +1,12 @@
 //! A saved file is taken over while serving; a bad one changes nothing.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::support::{Ask, Ending, Gateway, Providers, status, wait_for, words_of};
+use serde_json::{Value, json};
+
+use crate::support::{Ask, Ending, Gateway, Providers, Scrape, status, wait_for, words_of};
 
 /// Reloads while others ask.
 const RELOADS: usize = 6;
@@ -50,6 +54,103 @@ fn a_broken_file_is_told_and_the_running_configuration_stays() {
     gateway.save(&first(&providers, "azure"));
     gateway.wait_event("config applied");
     gateway.wait_scrape("the mend", |scrape| scrape.sum("breakwater_config_last_reload_successful", &[]) == 1.0);
+}
+
+/// The newest report of `/admin/status`, once `fits` it.
+fn wait_report(gateway: &Gateway, fits: impl Fn(&Value) -> bool) -> Value {
+    wait_for("the report", || {
+        let status = gateway.operate(&Ask::get("/admin/status")).json();
+        status["reloads"].get(0).filter(|report| fits(report)).cloned()
+    })
+}
+
+#[test]
+fn a_report_says_in_words_what_has_changed() {
+    let providers = Providers::pair();
+    let before = first(&providers, "openai");
+    let gateway = Gateway::start(before.clone());
+    gateway.save(&first(&providers, "azure"));
+    let report = wait_report(&gateway, |report| report["result"] == "applied");
+    let lines = ["~ route live: azure moves from priority 2 to 1; openai moves from priority 1 to 2"];
+    assert_eq!((&report["changes"], &report["trigger"]), (&json!(lines), &json!("file event")), "{report}");
+    assert_eq!(gateway.wait_event("config applied")["changes"], json!(lines[0]));
+
+    gateway.save(&format!("# a comment\n{}", first(&providers, "azure")));
+    let report = wait_report(&gateway, |report| report["result"] == "no_effect");
+    assert_eq!(report["changes"], json!([]));
+    let status = gateway.operate(&Ask::get("/admin/status")).json();
+    assert_eq!(status["config"]["hash"], report["to"], "the file that is in force is the one on disk");
+
+    let answer = gateway.operate(&Ask::post("/admin/reload", ""));
+    assert_eq!((answer.status(), &answer.json()["result"]), (200, &json!("unchanged")));
+    let reloads =
+        |result| move |scrape: &Scrape| scrape.sum("breakwater_config_reloads_total", &[("result", result)]) == 1.0;
+    for result in ["applied", "no_effect", "unchanged"] {
+        gateway.wait_scrape(result, reloads(result));
+    }
+}
+
+#[test]
+fn what_cannot_change_live_is_told_and_the_rest_holds() {
+    let providers = Providers::pair();
+    let gateway = Gateway::start(first(&providers, "openai"));
+    let more =
+        "server: {keep_alive: 5s, max_request_bytes: 100, response_headers: minimal}\nlogging: {access_log: false}\n";
+    gateway.save(&format!("{more}{}", first(&providers, "openai")));
+    let report = wait_report(&gateway, |report| report["result"] == "applied");
+    assert_eq!(report["restart_required"], json!(["server.keep_alive"]), "{report}");
+    let lines = report["changes"].as_array().unwrap();
+    assert_eq!(lines.last().unwrap(), "! restart needed: server.keep_alive 75s -> 5s", "{report}");
+    gateway.wait_scrape("the gauge", |scrape| scrape.sum("breakwater_config_restart_required", &[]) == 1.0);
+    let answer = gateway.ask(&Ask::chat("live"));
+    assert_eq!((answer.status(), answer.header("x-breakwater-backend")), (200, None), "{answer:?}");
+    assert!(answer.header("x-breakwater-request-id").is_some());
+    assert_eq!(gateway.ask(&Ask::chat_with("live", &format!(r#","user":"{}""#, "u".repeat(100)))).status(), 413);
+    assert_eq!(gateway.stdout(), [""; 0], "no line is wanted any more");
+    gateway.save(&first(&providers, "openai"));
+    wait_report(&gateway, |report| report["restart_required"] == json!([]));
+    gateway.wait_scrape("the gauge", |scrape| scrape.sum("breakwater_config_restart_required", &[]) == 0.0);
+    gateway.ask(&Ask::chat("live"));
+    gateway.wait_lines(1);
+}
+
+#[test]
+fn a_level_that_is_none_is_refused_and_another_holds_at_once() {
+    let providers = Providers::pair();
+    let gateway = Gateway::start(first(&providers, "openai"));
+    gateway.save(&format!("logging: {{level: \"breakwater=loud\"}}\n{}", first(&providers, "openai")));
+    let report = wait_report(&gateway, |report| report["result"] == "rejected");
+    assert!(report["refused"].as_str().unwrap().contains("logging.level"), "{report}");
+    gateway.save(&format!("logging: {{level: error}}\n{}", first(&providers, "azure")));
+    wait_report(&gateway, |report| report["result"] == "applied");
+    assert_eq!(gateway.events("config applied").len(), 0, "such an event is not written any more");
+}
+
+#[test]
+fn two_files_are_compared_without_a_gateway() {
+    let providers = Providers::pair();
+    let folder = std::env::temp_dir().join(format!("breakwater-diff-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (one, two) = (file("1.yaml", &first(&providers, "openai")), file("2.yaml", &first(&providers, "azure")));
+    let broken = file("3.yaml", "model_list: 7\n");
+    let diff = |before: &Path, after: &Path| {
+        let command =
+            Command::new(env!("CARGO_BIN_EXE_breakwater")).arg("diff").args([before, after]).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (command.status.code(), text(command.stdout), text(command.stderr))
+    };
+    let moved = "~ route live: azure moves from priority 2 to 1; openai moves from priority 1 to 2\n";
+    assert_eq!(diff(&one, &two), (Some(1), moved.to_owned(), String::new()));
+    assert_eq!(diff(&one, &one), (Some(0), "no difference\n".to_owned(), String::new()));
+    let (code, said, problems) = diff(&one, &broken);
+    assert_eq!((code, said.as_str()), (Some(2), ""));
+    assert!(problems.contains("3.yaml:1:13"), "{problems}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// Promise 14 of spec/resilience.md: no reload loses a request or an open circuit.

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use super::document::time;
 use crate::config::Problem;
+use crate::config::diff::Change;
 use crate::config::watcher::Trigger;
 use crate::telemetry::labels::{Label as _, ReloadResult};
 
@@ -41,9 +42,9 @@ pub struct ReloadReport {
     /// How long it took to apply.
     pub took: Duration,
     /// What comes, goes and changes.
-    pub changes: Vec<String>,
+    pub changes: Vec<Change>,
     /// Keys whose values in the file wait for a restart.
-    pub restart: Vec<&'static str>,
+    pub restart: Vec<String>,
     /// Everything to say about the file, without secrets.
     pub problems: Vec<Problem>,
     /// Why a file without an error could not be applied; without secrets.
@@ -90,7 +91,7 @@ impl ReloadReport {
             "from": self.from,
             "to": self.to,
             "took_ms": self.took.as_millis() as u64,
-            "changes": self.changes,
+            "changes": self.changes.iter().map(Change::to_string).collect::<Vec<_>>(),
             "restart_required": self.restart,
             "problems": problems.collect::<Vec<_>>(),
             "refused": self.refused,
