@@ -202,6 +202,23 @@ mod tests {
     const START: Instant = Instant::from_nanos(1_000_000_000_000);
     const REFUSED: Class = Class::Connect(ConnectPhase::Connect);
 
+    #[test]
+    fn a_hosts_policy_is_its_own_rule_and_the_backends_open_time() {
+        let mut of = BackendPolicy::default();
+        of.endpoint_breaker.consecutive_failures = 9;
+        of.circuit_breaker.slow_call_duration = Some(Duration::from_secs(1));
+        of.circuit_breaker.max_wait_duration_in_half_open_state = Some(Duration::from_secs(1));
+        of.circuit_breaker.wait_duration_in_open_state = Duration::from_secs(7);
+        let found = policy(&of);
+        let breaker = &found.circuit_breaker;
+        let rules = (breaker.consecutive_failures, breaker.failure_rate_threshold, breaker.slow_call_duration);
+        assert_eq!(rules, (Some(9), None, None));
+        let rest = (breaker.half_open_calls, breaker.max_wait_duration_in_half_open_state, breaker.slow_start);
+        assert_eq!(rest, (1, None, None));
+        assert_eq!((breaker.wait_duration_in_open_state, found.max_in_flight), (Duration::from_secs(7), u32::MAX));
+        assert_eq!(World::new().endpoint.name(), "api.test:443");
+    }
+
     struct World {
         endpoint: Arc<Endpoint>,
         now: Instant,

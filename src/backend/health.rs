@@ -229,6 +229,21 @@ mod tests {
     const KINDS: [HealthCheckKind; 4] =
         [HealthCheckKind::Off, HealthCheckKind::Connect, HealthCheckKind::Models, HealthCheckKind::Completion];
 
+    #[test]
+    fn an_answer_shows_that_the_host_is_there() {
+        let bad = |is_told| Found::Bad { class: Class::ServerError, hint: None, is_told };
+        for (found, shows) in [
+            (Found::Good { is_listed: true }, true),
+            (Found::Expected, true),
+            (Found::Mute, true),
+            (Found::Served, false),
+            (bad(false), false),
+            (bad(true), false),
+        ] {
+            assert_eq!(found.shows_host(), shows, "{found:?}");
+        }
+    }
+
     /// Plays verdicts, `s`, `f` or `n`, by the usual thresholds; writes the gate after each: `+` or `-`, doubled at an edge.
     fn play(verdicts: &str) -> String {
         let mut health = Health::default();
