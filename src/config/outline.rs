@@ -459,5 +459,6 @@ pub(super) fn needs_restart(key: &str) -> bool {
         "admin.port",
         "logging.format",
     ];
-    KEYS.contains(&key)
+    // The watcher keeps the settings it was started with.
+    KEYS.contains(&key) || key.starts_with("reload.")
 }
