@@ -15,6 +15,7 @@ mod context;
 mod detect;
 pub mod diff;
 mod endpoint;
+mod inputs;
 mod item;
 mod litellm_keys;
 mod load;
@@ -42,6 +43,7 @@ pub use backend::{
     Backend, BackendPolicy, BaseUrl, CircuitBreaker, ClassifyRule, Credential, EndpointBreaker, HealthCheck,
     HealthCheckKind, IdentityHash, Provider, Quota, Reasoning,
 };
+pub use inputs::Inputs;
 pub use load::{load, load_text};
 pub use problem::{Problem, ProblemFormat, Report, Severity};
 pub use process::{Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Server, WatchMode};
@@ -148,7 +150,7 @@ pub struct Loaded {
     /// Warnings and notes, sorted by file and position.
     pub warnings: Vec<Problem>,
     /// Every file it was read from, for the watcher.
-    pub inputs: Vec<std::path::PathBuf>,
+    pub inputs: Inputs,
     /// For each file the lines that warnings name, for showing them; others are empty and secrets hidden.
     pub sources: BTreeMap<String, String>,
 }

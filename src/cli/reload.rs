@@ -1,5 +1,7 @@
 //! A saved file is taken over while serving: whole, or not at all.
 
+mod keeper;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +10,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel};
 use tracing::{debug, error, info, warn};
 
+use self::keeper::{Desk, Found};
 use super::arguments::Options;
 use super::serve::with_flags;
 use crate::clock;
 use crate::config::watcher::{Outcome, Trigger, Watch};
-use crate::config::{self, Config, Loaded, ProblemFormat, Report, SystemSource, diff};
-use crate::server::admin::reloads::{Levers, ReloadReport, Reloads};
+use crate::config::{self, Config, Inputs, Loaded, ProblemFormat, Report, SystemSource, diff};
+use crate::server::admin::reloads::{Levers, OnDisk, ReloadReport, Reloads};
 use crate::supervisor::Supervisor;
 use crate::telemetry::events;
 use crate::telemetry::labels::{Label as _, ReloadResult};
@@ -31,12 +34,10 @@ pub(super) fn watch(
     loaded: &Loaded,
     options: &Options,
 ) -> std::io::Result<Levers> {
-    let (send, outcomes) = channel(WAITING);
-    let then = move |trigger, outcome| {
-        // The process is ending if nobody listens.
-        let _ = send.blocking_send((trigger, outcome));
-    };
-    let watch = Arc::new(Watch::start(path.clone(), loaded, Box::new(SystemSource), then)?);
+    let (finds, found) = channel(WAITING);
+    let reloads = Arc::new(Reloads::default());
+    let desk = Desk { supervisor: supervisor.clone(), reloads: Arc::clone(&reloads), finds };
+    let watch = Arc::new(Watch::start(path.clone(), loaded.inputs.clone(), Box::new(SystemSource), desk)?);
     let mut hangup = signal(SignalKind::hangup())?;
     let hung_up = Arc::clone(&watch);
     actix_rt::spawn(async move {
@@ -46,19 +47,30 @@ pub(super) fn watch(
     });
     let started = Arc::clone(&supervisor.current().get().config);
     let reloader = Reloader { supervisor: supervisor.clone(), started, options: options.clone() };
-    let (reloads, rehearsed) = (Arc::new(Reloads::default()), reloader.clone());
-    actix_rt::spawn(apply_all(reloader, outcomes, Arc::clone(&reloads)));
+    let rehearsed = reloader.clone();
+    actix_rt::spawn(apply_all(reloader, found, Arc::clone(&reloads)));
     let trip = Box::new(move || watch.reload(Trigger::Admin));
     let rehearse = Arc::new(move || rehearsed.rehearse(&path));
     Ok(Levers::new(reloads, trip, rehearse))
 }
 
-async fn apply_all(reloader: Reloader, mut outcomes: Receiver<(Trigger, Outcome)>, reloads: Arc<Reloads>) {
+async fn apply_all(reloader: Reloader, mut finds: Receiver<Found>, reloads: Arc<Reloads>) {
     let metrics = Arc::clone(reloader.supervisor.metrics());
-    while let Some((trigger, outcome)) = outcomes.recv().await {
+    while let Some(Found { trigger, outcome, _done }) = finds.recv().await {
+        let is_missing = matches!(outcome, Outcome::Missing);
+        if is_missing && reloads.set_on_disk(OnDisk::Missing) != OnDisk::Missing {
+            warn!("config missing, the running one stays in force");
+        }
+        if is_missing && !trigger.is_asked() {
+            metrics.config_last_successful.child(&[]).set(0);
+            continue;
+        }
         let report = reloader.apply(trigger, outcome).await;
         metrics.config_reloads.child(&[report.result.name()]).inc();
         metrics.config_last_successful.child(&[]).set(i64::from(!report.is_rejected()));
+        if !is_missing {
+            reloads.set_on_disk(if report.is_rejected() { OnDisk::Rejected } else { OnDisk::InForce });
+        }
         tell(&report);
         reloads.push(report);
     }
@@ -104,7 +116,11 @@ impl Reloader {
     /// What the file as it now stands would bring. Changes nothing.
     fn rehearse(&self, path: &Path) -> ReloadReport {
         let began = clock::now();
-        let (mut report, config) = self.read(Trigger::Admin, config::load(path, &SystemSource));
+        let outcome = match config::load(path, &SystemSource) {
+            Ok(loaded) => Outcome::Loaded(loaded),
+            Err(report) => Outcome::Rejected(report),
+        };
+        let (mut report, config) = self.read(Trigger::Admin, outcome);
         let checked = config.map_or(Ok(()), |config| {
             events::check_level(&config.logging.level).map_err(|problem| format!("logging.level {problem}"))?;
             Supervisor::check(&config)
@@ -120,10 +136,14 @@ impl Reloader {
         let before = Arc::clone(&self.supervisor.current().get().config);
         let mut report = ReloadReport::begun(trigger, before.hash.clone(), clock::unix_now());
         let loaded = match outcome {
-            Ok(loaded) => loaded,
-            Err(rejected) => {
+            Outcome::Loaded(loaded) => loaded,
+            Outcome::Rejected(rejected) => {
                 report.result = ReloadResult::Rejected;
                 report.problems = rejected.problems;
+                return (report, None);
+            }
+            Outcome::Missing => {
+                refuse(&mut report, "the file is not there".to_owned());
                 return (report, None);
             }
         };
@@ -176,7 +196,8 @@ fn problems(report: &ReloadReport) -> String {
     match &report.refused {
         Some(problem) => problem.clone(),
         None => {
-            let report = Report { problems: report.problems.clone(), sources: BTreeMap::new() };
+            let report =
+                Report { problems: report.problems.clone(), inputs: Inputs::default(), sources: BTreeMap::new() };
             report.render(ProblemFormat::Short).trim_end().to_owned()
         }
     }

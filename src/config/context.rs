@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
+use super::inputs::Inputs;
 use super::placeholder::{Lookup, Origin};
 use super::problem::{MAX_SHOWN, Problem, Severity};
 use super::redact::redact;
@@ -71,7 +72,7 @@ pub(super) struct Context<'s> {
     /// What has been said, so that a shared anchor or route is not complained about twice.
     said: RefCell<HashSet<(Place, &'static str, String)>>,
     secrets: RefCell<Vec<String>>,
-    inputs: RefCell<Vec<PathBuf>>,
+    inputs: RefCell<Inputs>,
     declared: RefCell<HashMap<String, String>>,
     ignored: RefCell<Vec<String>>,
 }
@@ -91,12 +92,11 @@ impl<'s> Context<'s> {
         }
     }
 
-    /// Reads a file and remembers it for the watcher, whether it can be read or not: it may appear later.
+    /// Reads a file and remembers it for the watcher.
     pub(super) fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
-        if !self.inputs.borrow().iter().any(|known| known == path) {
-            self.inputs.borrow_mut().push(path.to_owned());
-        }
-        self.source.read(path)
+        let read = self.source.read(path);
+        self.inputs.borrow_mut().note(path, &read);
+        read
     }
 
     /// Makes `environment_variables` known: looked up before the process environment, never exported.
@@ -221,7 +221,7 @@ impl<'s> Context<'s> {
     }
 
     /// Everything said, sorted by file and position, and the text of the files concerned without secrets.
-    pub(super) fn finish(self) -> (Vec<Problem>, BTreeMap<String, String>, Vec<PathBuf>) {
+    pub(super) fn finish(self) -> (Vec<Problem>, BTreeMap<String, String>, Inputs) {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|(place, _)| *place);
         for (place, problem) in &mut problems {

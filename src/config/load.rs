@@ -34,7 +34,7 @@ pub fn load(path: &Path, source: &dyn Source) -> Result<Loaded, Report> {
     let (problems, sources, inputs) = context.finish();
     match config.filter(|_| is_usable) {
         Some(config) => Ok(Loaded { config: Arc::new(config), warnings: problems, inputs, sources }),
-        None => Err(Report { problems, sources }),
+        None => Err(Report { problems, inputs, sources }),
     }
 }
 

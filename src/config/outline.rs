@@ -459,6 +459,5 @@ pub(super) fn needs_restart(key: &str) -> bool {
         "admin.port",
         "logging.format",
     ];
-    // The watcher keeps the settings it was started with.
-    KEYS.contains(&key) || key.starts_with("reload.")
+    KEYS.contains(&key)
 }

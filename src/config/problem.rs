@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::inputs::Inputs;
+
 /// Most problems that are shown; the rest is counted. A file with more is wrong as a whole.
 pub(super) const MAX_SHOWN: usize = 100;
 /// Longest part of a line that is shown, in characters.
@@ -70,6 +72,8 @@ pub enum ProblemFormat {
 pub struct Report {
     /// Errors, warnings and notes.
     pub problems: Vec<Problem>,
+    /// Every file that was read or wanted, for the watcher.
+    pub inputs: Inputs,
     /// For each file the lines that problems name, for showing them; others are empty and secrets hidden.
     pub sources: BTreeMap<String, String>,
 }
@@ -193,7 +197,11 @@ mod tests {
             help: Some("did you mean `azure-gpt4o` (model_list[1], line 6)?".to_owned()),
         };
         let source = "a: 1\n      - name: azure-gpt40\n".to_owned();
-        Report { problems: vec![problem], sources: BTreeMap::from([("litellm_config.yaml".to_owned(), source)]) }
+        Report {
+            problems: vec![problem],
+            inputs: Inputs::default(),
+            sources: BTreeMap::from([("litellm_config.yaml".to_owned(), source)]),
+        }
     }
 
     #[test]

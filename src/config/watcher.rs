@@ -1,32 +1,42 @@
 //! Notices that the configuration's files have changed, and loads them again.
 //!
 //! It watches directories, not files: editors and Kubernetes replace a file, and a watch on the file itself is then deaf for
-//! ever. Names of events are not trusted; after a quiet moment the contents are compared. A slow comparison runs beside it in
-//! any mode. What was loaded, or why not, goes to the function given at birth: no supervisor is known here.
+//! ever. Events are only a reason to look: what counts is whether a file still says what was read (`inputs`). Where events come
+//! from is `places` (which directories and names) and `ears` (the system's watch on them); `doubt` says which content must stand
+//! a while before it is believed. A slow comparison runs beside the events, and a look at the directories themselves every
+//! second: the watch on one that is replaced dies without a word.
+//!
+//! What was loaded, or why not, goes to the [`Keeper`] given at birth: no supervisor is known here.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod doubt;
+mod ears;
+mod mounts;
+mod places;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use sha2::{Digest, Sha256};
 use tracing::{debug, info, warn};
 
-use super::{Loaded, Report, Source, WatchMode};
+use self::ears::Ears;
+use self::places::Places;
+use super::{Config, Inputs, Loaded, Reload, Report, Source, WatchMode};
 
 /// Longest time that events which do not end may put off a reload.
 const MAX_QUIET_WAIT: Duration = Duration::from_secs(2);
 
-/// A file that does not load may be half-written: it is looked at once more after this.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Between looks at the directories: one that is replaced takes its watch with it.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Wake-ups under way: one more makes no difference, since contents are compared.
 const WAKE_UPS: usize = 16;
 
-/// What Kubernetes swaps when a ConfigMap changes; the file itself is never named.
-const CONFIG_MAP_LINK: &str = "..data";
+/// Most loads of one look. A file that changes while it is read is read again, and one that is in doubt once more; one that
+/// changes for ever is judged as it was last read.
+const MAX_LOADS: usize = 8;
 
 /// Why a reload happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,316 +63,341 @@ impl Trigger {
     }
 
     /// Whether somebody asked for a load, so that one happens whatever the contents are.
-    const fn is_asked(self) -> bool {
+    pub const fn is_asked(self) -> bool {
         match self {
             Self::File | Self::Poll => false,
             Self::Signal | Self::Admin => true,
         }
     }
+
+    /// Of two reasons the one that more depends on: who waits for the outcome must hear of it.
+    const fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Admin, _) | (_, Self::Admin) => Self::Admin,
+            (Self::Signal, _) | (_, Self::Signal) => Self::Signal,
+            (Self::File | Self::Poll, Self::File | Self::Poll) => self,
+        }
+    }
 }
 
-/// What a reload brought: what was loaded, or everything that is wrong with it.
-pub type Outcome = Result<Loaded, Report>;
+/// What a look at the files brought.
+#[derive(Debug)]
+pub enum Outcome {
+    /// They were loaded; the value may be the one that is in force.
+    Loaded(Loaded),
+    /// Everything that is wrong with them.
+    Rejected(Report),
+    /// The file itself is not there.
+    Missing,
+}
+
+/// How changes are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// By the system's file events.
+    Events,
+    /// By comparing the files' contents again and again.
+    Polling,
+    /// Not at all: only SIGHUP and the admin call load the file.
+    Off,
+}
+
+impl Listening {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Events, Self::Polling, Self::Off];
+
+    /// As metrics and the admin status call it (spec/config.md 9, `reload.mode`).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events => "notify",
+            Self::Polling => "poll",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// Who has the configuration in force and takes over another one. Called on the watch's thread, which waits.
+pub trait Keeper: Send {
+    /// The configuration in force: what a new one is held against, and whose `reload` settings count.
+    fn in_force(&self) -> Arc<Config>;
+
+    /// Takes what was found; back when that is done.
+    fn take(&self, trigger: Trigger, outcome: Outcome);
+
+    /// Hears how changes are noticed from now on.
+    fn listens(&self, how: Listening);
+}
 
 /// A running watch. Dropped, it ends.
 pub struct Watch {
     wake: SyncSender<Trigger>,
-    _events: Option<RecommendedWatcher>,
+    said: Arc<Said>,
+}
+
+/// What the thread is told beside its wake-ups, which may find their channel full.
+#[derive(Default)]
+struct Said {
+    asked: Mutex<Option<Trigger>>,
+    is_over: AtomicBool,
+}
+
+impl Said {
+    fn ask(&self, trigger: Trigger) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked = Some(asked.map_or(trigger, |before| before.or(trigger)));
+    }
+
+    /// The reason to look, with what was asked for meanwhile.
+    fn with_asked(&self, trigger: Trigger) -> Trigger {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        asked.map_or(trigger, |asked| trigger.or(asked))
+    }
 }
 
 impl Watch {
-    /// Starts to watch what `path` was loaded from. Every other content is loaded and handed to `then`, on a thread of the
-    /// watch's own, one at a time; also one that was saved since `loaded` was read.
+    /// Starts to watch what `path` was loaded from. Every other content is loaded and handed to the keeper, on a thread of the
+    /// watch's own, one at a time; also one that was saved since `inputs` were read.
     ///
     /// # Errors
     /// The system's, if it gives no thread.
     pub fn start(
         path: PathBuf,
-        loaded: &Loaded,
+        inputs: Inputs,
         source: Box<dyn Source + Send>,
-        then: impl Fn(Trigger, Outcome) + Send + 'static,
+        keeper: impl Keeper + 'static,
     ) -> std::io::Result<Self> {
-        let (settings, inputs) = (&loaded.config.reload, loaded.inputs.clone());
         let (wake, woken) = sync_channel(WAKE_UPS);
-        let events = if settings.enabled { watch_events(&inputs, settings.mode, &wake) } else { None };
-        let interval = match (settings.enabled, &events) {
-            (false, _) => None,
-            (true, Some(_)) => Some(settings.rescan_interval),
-            (true, None) => Some(settings.poll_interval),
+        let said = Arc::new(Said::default());
+        let watcher = Watcher {
+            path,
+            inputs,
+            source,
+            keeper,
+            wake: wake.clone(),
+            said: Arc::clone(&said),
+            ears: None,
+            listening: None,
+            settings: None,
+            unlooked: Duration::ZERO,
         };
-        let seen = fingerprint(&inputs, source.as_ref());
-        let mut looker = Looker { path, inputs, seen, debounce: settings.debounce, interval, source };
-        let first = loaded.config.hash.clone();
-        std::thread::Builder::new().name("config-watcher".to_owned()).spawn(move || {
-            looker.catch_up(&first, &then);
-            looker.run(&woken, &then);
-        })?;
-        Ok(Self { wake, _events: events })
+        std::thread::Builder::new().name("config-watcher".to_owned()).spawn(move || watcher.run(&woken))?;
+        Ok(Self { wake, said })
     }
 
     /// Loads again whatever the contents are, as SIGHUP and operators ask.
     pub fn reload(&self, trigger: Trigger) {
-        // A full channel means that a reload is due anyway.
+        self.said.ask(trigger);
+        // A full channel means that the thread will wake anyway.
         let _ = self.wake.try_send(trigger);
     }
 }
 
-/// Watches the directories of all inputs; none where that is not wanted or not possible, which is said once.
-fn watch_events(inputs: &[PathBuf], mode: WatchMode, wake: &SyncSender<Trigger>) -> Option<RecommendedWatcher> {
-    if mode == WatchMode::Poll {
-        return None;
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.said.is_over.store(true, Ordering::Relaxed);
+        // A full channel wakes it as well.
+        let _ = self.wake.try_send(Trigger::Poll);
     }
-    let names: BTreeSet<_> = inputs.iter().filter_map(|input| input.file_name().map(ToOwned::to_owned)).collect();
-    let wake = wake.clone();
-    let handler = move |event: notify::Result<notify::Event>| {
-        let is_ours = match &event {
-            Ok(event) => event.need_rescan() || (is_change(&event.kind) && names_one(event, &names)),
-            Err(_) => true,
-        };
-        if is_ours {
-            // A full channel means that a look is due anyway.
-            let _ = wake.try_send(Trigger::File);
-        }
-    };
-    let watched = notify::recommended_watcher(handler).and_then(|mut watcher| {
-        for directory in directories(inputs) {
-            watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-        }
-        Ok(watcher)
-    });
-    watched.map_err(|error| warn!(%error, "files cannot be watched, polling instead")).ok()
-}
-
-fn is_change(kind: &EventKind) -> bool {
-    // Our own reading raises access events: acting on them would never end.
-    match kind {
-        EventKind::Access(access) => *access == AccessKind::Close(AccessMode::Write),
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => true,
-    }
-}
-
-fn names_one(event: &notify::Event, names: &BTreeSet<std::ffi::OsString>) -> bool {
-    event.paths.iter().filter_map(|path| path.file_name()).any(|name| name == CONFIG_MAP_LINK || names.contains(name))
-}
-
-/// The directory of each input, and of each link on the way to it.
-fn directories(inputs: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for input in inputs {
-        let mut path = input.clone();
-        // As many links as the system itself follows.
-        for _ in 0..40 {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            found.insert(parent.to_owned());
-            found.extend(parent.canonicalize());
-            let Ok(next) = std::fs::read_link(&path) else { break };
-            path = parent.join(next);
-        }
-        found.extend(input.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned)));
-    }
-    found
-}
-
-/// What all inputs hold; a file that cannot be read counts as such.
-fn fingerprint(inputs: &[PathBuf], source: &dyn Source) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for input in inputs {
-        match source.read(input) {
-            Ok(bytes) => digest.update(Sha256::digest(&bytes)),
-            Err(_) => digest.update(b"unreadable"),
-        }
-    }
-    digest.finalize().into()
 }
 
 /// The thread's own.
-struct Looker {
+struct Watcher<K> {
     path: PathBuf,
-    inputs: Vec<PathBuf>,
-    seen: [u8; 32],
-    debounce: Duration,
-    interval: Option<Duration>,
+    /// What the files held when they were last judged.
+    inputs: Inputs,
     source: Box<dyn Source + Send>,
+    keeper: K,
+    wake: SyncSender<Trigger>,
+    said: Arc<Said>,
+    ears: Option<Ears>,
+    /// How changes are noticed; none before the first time.
+    listening: Option<Listening>,
+    /// The settings that were last acted on.
+    settings: Option<Reload>,
+    /// Time since the contents were last compared without an event.
+    unlooked: Duration,
 }
 
-impl Looker {
-    fn run(&mut self, woken: &Receiver<Trigger>, then: &impl Fn(Trigger, Outcome)) {
-        // Without an interval only a wake-up counts; a day is as good as never and needs no second form of waiting.
-        let interval = self.interval.unwrap_or(Duration::from_secs(86_400));
-        loop {
-            let trigger = match woken.recv_timeout(interval) {
-                Ok(trigger) => self.until_quiet(trigger, woken),
-                Err(RecvTimeoutError::Timeout) if self.interval.is_some() => Trigger::Poll,
-                Err(RecvTimeoutError::Timeout) => continue,
+impl<K: Keeper> Watcher<K> {
+    fn run(mut self, woken: &Receiver<Trigger>) {
+        // What was saved between the first load and the watch is nobody's event.
+        let _ = self.listen(true);
+        if self.listening != Some(Listening::Off) {
+            self.look(Trigger::File, woken);
+        }
+        while !self.said.is_over.load(Ordering::Relaxed) {
+            let trigger = match woken.recv_timeout(self.tick()) {
+                Ok(trigger) => Some(self.until_quiet(trigger, woken)),
+                Err(RecvTimeoutError::Timeout) => self.after_tick(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            self.look(trigger, woken, then);
+            if let Some(trigger) = trigger {
+                self.look(trigger, woken);
+            }
         }
     }
 
-    /// What was saved between the first load and the watch is nobody's event.
-    fn catch_up(&mut self, first: &str, then: &impl Fn(Trigger, Outcome)) {
-        if self.interval.is_none() {
-            return;
+    /// The wait for the next wake-up.
+    fn tick(&self) -> Duration {
+        self.interval().map_or(TICK, |interval| interval.min(TICK))
+    }
+
+    /// Time between two looks that no event asked for; none where nothing is looked for.
+    fn interval(&self) -> Option<Duration> {
+        let settings = self.settings.as_ref()?;
+        match self.listening? {
+            Listening::Events => Some(settings.rescan_interval),
+            Listening::Polling => Some(settings.poll_interval),
+            Listening::Off => None,
         }
-        let outcome = super::load(&self.path, self.source.as_ref());
-        if outcome.as_ref().map_or(true, |loaded| loaded.config.hash != first) {
-            then(Trigger::File, outcome);
+    }
+
+    /// Why to look, now that a tick has passed without an event.
+    fn after_tick(&mut self) -> Option<Trigger> {
+        self.unlooked = self.unlooked.saturating_add(self.tick());
+        let is_moved = self.listen(false);
+        let is_due = self.interval().is_some_and(|interval| interval <= self.unlooked);
+        match (is_moved, is_due) {
+            (true, _) => Some(Trigger::File),
+            (false, true) => Some(Trigger::Poll),
+            (false, false) => None,
+        }
+    }
+
+    /// Listens where the files are now and as the settings want it; whether something may have been missed meanwhile. Events
+    /// that could not be had are asked for `again` with every load, not with every tick.
+    fn listen(&mut self, again: bool) -> bool {
+        let settings = self.keeper.in_force().reload.clone();
+        let is_other = self.settings.as_ref() != Some(&settings);
+        let is_wanted = settings.enabled && settings.mode != WatchMode::Poll;
+        let (enabled, is_forced) = (settings.enabled, settings.mode == WatchMode::Notify);
+        self.settings = Some(settings);
+        if !is_wanted {
+            self.ears = None;
+            self.tell(if enabled { Listening::Polling } else { Listening::Off });
+            return is_other;
+        }
+        if !is_other && !again && self.listening == Some(Listening::Polling) {
+            return false;
+        }
+        self.open_ears(is_forced) || is_other
+    }
+
+    fn open_ears(&mut self, is_forced: bool) -> bool {
+        let places = Places::of(self.inputs.paths());
+        let turned = match &mut self.ears {
+            Some(ears) => ears.turn_to(&places),
+            None => Ears::open(&places, is_forced, self.wake.clone()).map(|ears| {
+                self.ears = Some(ears);
+                true
+            }),
+        };
+        match turned {
+            Ok(is_moved) => {
+                self.tell(Listening::Events);
+                is_moved
+            }
+            Err(reason) => {
+                self.ears = None;
+                if self.listening != Some(Listening::Polling) {
+                    warn!(reason, "files cannot be watched, polling instead");
+                }
+                self.tell(Listening::Polling);
+                true
+            }
+        }
+    }
+
+    fn tell(&mut self, how: Listening) {
+        if self.listening != Some(how) {
+            self.listening = Some(how);
+            self.keeper.listens(how);
         }
     }
 
     /// Lets a burst of events end: in-place writes are seen half-done.
     fn until_quiet(&self, mut trigger: Trigger, woken: &Receiver<Trigger>) -> Trigger {
-        let mut waited = Duration::ZERO;
-        while waited < MAX_QUIET_WAIT {
-            match woken.recv_timeout(self.debounce) {
-                // Who waits for the outcome must hear of it.
-                Ok(Trigger::Admin) => trigger = Trigger::Admin,
-                Ok(Trigger::Signal) if !trigger.is_asked() => trigger = Trigger::Signal,
-                Ok(Trigger::Signal | Trigger::File | Trigger::Poll) => {}
-                Err(_) => break,
+        // None before the first look, which no event brings.
+        let debounce = self.settings.as_ref().map_or(Duration::ZERO, |settings| settings.debounce);
+        let until = now() + MAX_QUIET_WAIT;
+        while let Ok(another) = woken.recv_timeout(debounce) {
+            trigger = trigger.or(another);
+            if until <= now() {
+                break;
             }
-            waited += self.debounce;
         }
         trigger
     }
 
-    #[expect(clippy::cognitive_complexity, reason = "tracing's macros count as branches")]
-    fn look(&mut self, trigger: Trigger, woken: &Receiver<Trigger>, then: &impl Fn(Trigger, Outcome)) {
-        let now = fingerprint(&self.inputs, self.source.as_ref());
-        if now == self.seen && !trigger.is_asked() {
-            debug!("config unchanged");
-            return;
+    /// Judges the files, if there is a reason to.
+    fn look(&mut self, trigger: Trigger, woken: &Receiver<Trigger>) {
+        self.unlooked = Duration::ZERO;
+        let trigger = self.said.with_asked(trigger);
+        if !trigger.is_asked() && self.inputs.are_current(self.source.as_ref()) {
+            return debug!("config unchanged");
         }
-        if self.source.read(&self.path).is_err() {
-            // Deleted, or between an editor's two steps: the running configuration stays.
-            if now != self.seen {
-                self.seen = now;
-                warn!(file = %self.path.display(), "config missing, the running one stays in force");
-            }
-            return;
+        let (trigger, outcome) = self.load(trigger, woken);
+        self.keeper.take(trigger, outcome);
+        // The files may have moved with their content, and the settings changed. What is saved while nobody listens is nobody's
+        // event.
+        if self.listen(true) && !self.inputs.are_current(self.source.as_ref()) {
+            let _ = self.wake.try_send(Trigger::File);
         }
-        self.seen = now;
-        let mut outcome = super::load(&self.path, self.source.as_ref());
-        if outcome.is_err() && woken.recv_timeout(SECOND_LOOK).is_ok() {
-            info!("config is still being written");
-        }
-        if outcome.is_err() {
-            self.seen = fingerprint(&self.inputs, self.source.as_ref());
-            outcome = super::load(&self.path, self.source.as_ref());
-        }
-        if let Ok(loaded) = &outcome {
-            self.inputs.clone_from(&loaded.inputs);
-            self.seen = fingerprint(&self.inputs, self.source.as_ref());
-        }
-        then(trigger, outcome);
     }
+
+    /// Loads the files until what was read stands.
+    fn load(&mut self, mut trigger: Trigger, woken: &Receiver<Trigger>) -> (Trigger, Outcome) {
+        let before = self.keeper.in_force();
+        let mut doubted: Option<(Inputs, Instant)> = None;
+        let mut loads = 0;
+        loop {
+            loads += 1;
+            if self.source.read(&self.path).is_err() {
+                // Deleted, or between an editor's two steps: the running configuration stays.
+                self.inputs = self.inputs.looked_at_again(self.source.as_ref());
+                return (trigger, Outcome::Missing);
+            }
+            let loaded = super::load(&self.path, self.source.as_ref());
+            let inputs = match &loaded {
+                Ok(loaded) => &loaded.inputs,
+                Err(report) => &report.inputs,
+            };
+            let is_torn = !inputs.are_current(self.source.as_ref());
+            let wait = match doubt::wait_for(&before, &loaded, trigger.is_asked()) {
+                Some(wait) => match &doubted {
+                    // Events that change nothing do not make the time shorter, nor longer.
+                    Some((known, until)) if known == inputs => until.checked_duration_since(now()),
+                    Some(_) | None => Some(wait),
+                },
+                None => None,
+            };
+            if loads == MAX_LOADS || (!is_torn && wait.is_none()) {
+                self.inputs = inputs.clone();
+                return (trigger, loaded.map_or_else(Outcome::Rejected, Outcome::Loaded));
+            }
+            doubted = wait.map(|wait| (inputs.clone(), now() + wait));
+            let pause = wait.unwrap_or(before.reload.debounce);
+            trigger = self.wait(pause, trigger, woken);
+        }
+    }
+
+    /// Waits that long, or until something happens to the files.
+    fn wait(&self, time: Duration, trigger: Trigger, woken: &Receiver<Trigger>) -> Trigger {
+        match woken.recv_timeout(time) {
+            Ok(another) => {
+                info!("config is still being written");
+                let trigger = self.until_quiet(trigger.or(another), woken);
+                self.said.with_asked(trigger)
+            }
+            Err(_) => trigger,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, that real files and nobody's clock drive")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::sync::mpsc::channel;
-
-    use super::super::SystemSource;
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(20);
-
-    fn text(model: &str) -> String {
-        format!(
-            "server: {{host: 127.0.0.1}}\nmodel_list:\n  - model_name: {model}\n    litellm_params: {{model: m, api_key: k, api_base: 'http://127.0.0.1:9/v1'}}\n"
-        )
-    }
-
-    fn with_reload(loaded: Loaded, mode: WatchMode, tick: Duration) -> Loaded {
-        let mut config = super::super::Config::clone(&loaded.config);
-        config.reload =
-            super::super::Reload { enabled: true, mode, debounce: tick, poll_interval: tick, rescan_interval: LONG };
-        Loaded { config: std::sync::Arc::new(config), ..loaded }
-    }
-
-    /// Starts a watch on a fresh directory; the receiver gets the first model of each load, or the number of problems.
-    fn started(name: &str, mode: WatchMode) -> (PathBuf, Watch, Receiver<Result<String, usize>>) {
-        let directory = std::env::temp_dir().join(format!("breakwater-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("config.yaml");
-        fs::write(&path, text("one")).unwrap();
-        let loaded = super::super::load(&path, &SystemSource).unwrap();
-        let tick = Duration::from_millis(20);
-        let loaded = with_reload(loaded, mode, tick);
-        let (send, receive) = channel();
-        let then = move |_: Trigger, outcome: Outcome| {
-            let shown = outcome
-                .map(|loaded| loaded.config.backends.keys().next().unwrap().to_string())
-                .map_err(|report| report.problems.len());
-            send.send(shown).unwrap();
-        };
-        let watch = Watch::start(path.clone(), &loaded, Box::new(SystemSource), then).unwrap();
-        (path, watch, receive)
-    }
-
-    fn saves(name: &str, mode: WatchMode) {
-        let (path, _watch, loads) = started(name, mode);
-        fs::write(&path, text("two")).unwrap();
-        assert_eq!(loads.recv_timeout(LONG).unwrap(), Ok("two".to_owned()), "written in place");
-        let beside = path.with_extension("tmp");
-        fs::write(&beside, text("three")).unwrap();
-        fs::rename(&beside, &path).unwrap();
-        assert_eq!(loads.recv_timeout(LONG).unwrap(), Ok("three".to_owned()), "renamed over");
-        fs::write(&beside, text("four")).unwrap();
-        fs::rename(&beside, &path).unwrap();
-        assert_eq!(loads.recv_timeout(LONG).unwrap(), Ok("four".to_owned()), "renamed over again");
-        fs::write(&path, "model_list: 7\n").unwrap();
-        assert!(loads.recv_timeout(LONG).unwrap().is_err(), "a bad file is reported");
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, text("five")).unwrap();
-        assert_eq!(loads.recv_timeout(LONG).unwrap(), Ok("five".to_owned()), "deleted and made again");
-        fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn every_way_of_saving_is_seen_by_events() {
-        saves("events", WatchMode::Auto);
-    }
-
-    #[test]
-    fn every_way_of_saving_is_seen_by_polling() {
-        saves("polling", WatchMode::Poll);
-    }
-
-    #[test]
-    fn a_signal_loads_the_same_content_again() {
-        let (path, watch, loads) = started("signal", WatchMode::Auto);
-        watch.reload(Trigger::Signal);
-        assert_eq!(loads.recv_timeout(LONG).unwrap(), Ok("one".to_owned()));
-        fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn a_swapped_config_map_is_seen() {
-        let directory = std::env::temp_dir().join(format!("breakwater-map-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        for (version, model) in [("v1", "one"), ("v2", "two")] {
-            fs::create_dir_all(directory.join(version)).unwrap();
-            fs::write(directory.join(version).join("config.yaml"), text(model)).unwrap();
-        }
-        let (data, path) = (directory.join(CONFIG_MAP_LINK), directory.join("config.yaml"));
-        std::os::unix::fs::symlink("v1", &data).unwrap();
-        std::os::unix::fs::symlink("..data/config.yaml", &path).unwrap();
-        let loaded = super::super::load(&path, &SystemSource).unwrap();
-        let tick = Duration::from_millis(20);
-        let loaded = with_reload(loaded, WatchMode::Auto, tick);
-        let (send, loads) = channel();
-        let then = move |_: Trigger, outcome: Outcome| {
-            send.send(outcome.unwrap().config.backends.keys().next().unwrap().to_string()).unwrap();
-        };
-        let _watch = Watch::start(path, &loaded, Box::new(SystemSource), then).unwrap();
-        let next = directory.join("..data_tmp");
-        std::os::unix::fs::symlink("v2", &next).unwrap();
-        fs::rename(&next, &data).unwrap();
-        assert_eq!(loads.recv_timeout(LONG).unwrap(), "two");
-        fs::remove_dir_all(&directory).unwrap();
-    }
-}
+mod tests;

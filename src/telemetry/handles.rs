@@ -234,6 +234,8 @@ pub struct Metrics {
     pub auth_failures: Family<IntCounter>,
     /// Hash.
     pub config_info: Family<IntGauge>,
+    /// Mode.
+    pub config_watch_info: Family<IntGauge>,
     /// Result.
     pub config_reloads: Family<IntCounter>,
     /// Whether the file on disk is in force.
@@ -315,6 +317,7 @@ impl Metrics {
             backend_info: family(r, names::BACKEND_INFO, &["backend", "provider", "upstream_model", "host"], &[]),
             auth_failures: family(r, names::AUTH_FAILURES, &["reason"], &[]),
             config_info: family(r, names::CONFIG_INFO, &["hash"], &[]),
+            config_watch_info: family(r, names::CONFIG_WATCH_INFO, &["mode"], &[]),
             config_reloads: family(r, names::CONFIG_RELOADS, &["result"], &[]),
             config_last_successful: family(r, names::CONFIG_LAST_SUCCESSFUL, &[], &[]),
             config_last_success_at: family(r, names::CONFIG_LAST_SUCCESS_AT, &[], &[]),

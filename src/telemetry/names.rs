@@ -110,6 +110,9 @@ pub const TOKENS: Name = ("breakwater_tokens_total", "Tokens as reported.");
 pub const BUILD_INFO: Name = ("breakwater_build_info", "The binary.");
 /// Configuration.
 pub const CONFIG_INFO: Name = ("breakwater_config_info", "The configuration in force.");
+/// The watch on its file.
+pub const CONFIG_WATCH_INFO: Name =
+    ("breakwater_config_watch_info", "How changes of the file are noticed: by notify, by poll, or off.");
 /// Reloads.
 pub const CONFIG_RELOADS: Name = ("breakwater_config_reloads_total", "Reloads, by result.");
 /// Last reload.

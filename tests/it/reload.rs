@@ -200,3 +200,34 @@ fn reloads_under_load_lose_no_request_and_no_circuit() {
     assert_eq!(scrape.sum("breakwater_circuit_state", &[("backend", "openai")]), 2.0);
     assert_eq!(scrape.sum("breakwater_circuit_transitions_total", &[("backend", "openai")]), 1.0);
 }
+
+#[test]
+fn a_deleted_file_is_said_to_be_missing_and_settings_of_the_watch_hold_at_once() {
+    let providers = Providers::pair();
+    let gateway = Gateway::start(first(&providers, "openai"));
+    let known = |key: &str| gateway.operate(&Ask::get("/admin/status")).json()["config"][key].clone();
+    assert_eq!((known("on_disk"), known("watch")), (json!("in_force"), json!("notify")));
+    std::fs::remove_file(gateway.path()).unwrap();
+    gateway.wait_event("config missing, the running one stays in force");
+    assert_eq!(known("on_disk"), "missing");
+    assert_eq!(gateway.ask(&Ask::chat("live")).status(), 200);
+    let answer = gateway.operate(&Ask::post("/admin/reload", ""));
+    assert_eq!((answer.status(), &answer.json()["refused"]), (422, &json!("the file is not there")));
+    gateway.wait_scrape("the loss", |scrape| scrape.sum("breakwater_config_last_reload_successful", &[]) == 0.0);
+
+    let polled =
+        first(&providers, "azure").replace("debounce: 50ms", "debounce: 50ms, mode: poll, poll_interval: 50ms");
+    gateway.save(&polled);
+    let report = wait_report(&gateway, |report| report["result"] == "applied");
+    assert_eq!(report["restart_required"], json!([]), "{report}");
+    let mode = |mode| move |scrape: &Scrape| scrape.sum("breakwater_config_watch_info", &[("mode", mode)]) == 1.0;
+    gateway.wait_scrape("polling", mode("poll"));
+    assert_eq!((known("on_disk"), known("watch")), (json!("in_force"), json!("poll")));
+    gateway.save(&polled.replace("mode: poll", "enabled: false"));
+    gateway.wait_scrape("no watch", mode("off"));
+    gateway.save(&first(&providers, "openai"));
+    assert_eq!(gateway.operate(&Ask::post("/admin/reload", "")).json()["result"], "applied");
+    gateway.wait_scrape("events again", mode("notify"));
+    gateway.save(&first(&providers, "azure"));
+    wait_report(&gateway, |report| report["trigger"] == "file event" && report["result"] == "applied");
+}

@@ -76,9 +76,11 @@ const PURE: [&str; 33] = [
 const PURE_FOLDERS: [&str; 4] = ["backend/circuit_breaker", "config", "proxy/sse", "provider"];
 
 /// Files in those folders that are shells: which, and what they are there for.
-const SHELLS: [(&str, &str); 2] = [
+const SHELLS: [(&str, &str); 4] = [
     ("config/source.rs", "reads the disk and the environment, the one place that does"),
     ("config/watcher.rs", "hears file events on a thread of its own"),
+    ("config/watcher/ears.rs", "the system's file events"),
+    ("config/watcher/places.rs", "follows links on the disk"),
 ];
 
 /// What a pure file does not mention.

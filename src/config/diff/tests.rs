@@ -134,7 +134,7 @@ fn edits_are_told_by_key_and_value() {
         (
             "router:",
             "logging: {level: debug}\nreload: {debounce: 1s}\nrouter:",
-            &["~ logging.level info -> debug", "! restart needed: reload.debounce 250ms -> 1s"],
+            &["~ reload.debounce 250ms -> 1s", "~ logging.level info -> debug"],
         ),
         ("router:", "auth: {keys: [{name: batch, key: \"${KEY_3}\", rpm: 6}]}\nrouter:", &["+ client key batch"]),
     ];

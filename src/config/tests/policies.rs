@@ -330,7 +330,7 @@ fn includes_are_merged_and_watched_and_hashed() {
     assert_eq!((config.server.port, config.server.workers.map(NonZeroU32::get)), (4100, Some(2)));
     assert_eq!(config.backends.keys().map(BackendId::as_str).collect::<Vec<_>>(), ["m", "n"]);
     assert_eq!(config.backends["n"].credential_reference, "file:key");
-    let inputs: Vec<String> = loaded.inputs.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let inputs: Vec<String> = loaded.inputs.paths().map(|path| path.to_string_lossy().into_owned()).collect();
     assert_eq!(
         inputs,
         ["dir/main.yaml", "dir/more/a.yaml", "dir/more/b.yaml", "dir/more/../main.yaml", "dir/more/key"]

@@ -15,7 +15,8 @@ use crate::backend::scope::Reach;
 use crate::backend::status::Override;
 use crate::backend::{Admission, Backend, Kind, Reason, Rejection};
 use crate::clock::{self, Instant};
-use crate::config::{Origin, WatchMode};
+use crate::config::Origin;
+use crate::config::watcher::Listening;
 use crate::router::{Candidate, RouteEntry, Table};
 use crate::server::worker::Shared;
 use crate::telemetry::access_log::write_time;
@@ -101,21 +102,13 @@ pub(super) fn whole(facts: &Facts<'_>) -> Value {
 fn configuration(facts: &Facts<'_>) -> Value {
     let reports = facts.reloads.recent();
     let applied = reports.iter().find(|report| report.result == ReloadResult::Applied);
-    let is_rejected = reports.first().is_some_and(|last| last.is_rejected());
     let started = Duration::from_secs(facts.shared.started_at);
-    let reload = &facts.table.config.reload;
-    let watch = match (reload.enabled, reload.mode) {
-        (false, _) => "off",
-        (true, WatchMode::Auto) => "auto",
-        (true, WatchMode::Notify) => "notify",
-        (true, WatchMode::Poll) => "poll",
-    };
     json!({
         "hash": facts.table.config.hash,
         "loaded_at": time(applied.map_or(started, |report| report.at)),
-        "on_disk": if is_rejected { "rejected" } else { "in_force" },
+        "on_disk": facts.reloads.on_disk().name(),
         "restart_required": applied.map(|report| report.restart.clone()).unwrap_or_default(),
-        "watch": watch,
+        "watch": facts.reloads.watch().map(Listening::name),
     })
 }
 

@@ -3,7 +3,7 @@
 //! The file and its watch are the command line's; the front door gets these two functions at birth and keeps the reports.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 use super::document::time;
 use crate::config::Problem;
 use crate::config::diff::Change;
-use crate::config::watcher::Trigger;
+use crate::config::watcher::{Listening, Trigger};
 use crate::telemetry::labels::{Label as _, ReloadResult};
 
 /// Reports that are kept (spec/observability.md 6).
@@ -99,15 +99,46 @@ impl ReloadReport {
     }
 }
 
-/// The last reports.
+/// How the file on the disk stands to the configuration in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisk {
+    /// It is in force.
+    #[default]
+    InForce,
+    /// It cannot be used: an earlier one is in force.
+    Rejected,
+    /// There is none: an earlier one is in force.
+    Missing,
+}
+
+impl OnDisk {
+    /// The word of the status document (spec/observability.md 6).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InForce => "in_force",
+            Self::Rejected => "rejected",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// The file as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    on_disk: OnDisk,
+    watch: Option<Listening>,
+}
+
+/// The last reports, and how the file is doing.
 pub struct Reloads {
+    known: Mutex<Known>,
     recent: Mutex<VecDeque<Arc<ReloadReport>>>,
     told: broadcast::Sender<Arc<ReloadReport>>,
 }
 
 impl Default for Reloads {
     fn default() -> Self {
-        Self { recent: Mutex::default(), told: broadcast::channel(KEPT).0 }
+        Self { known: Mutex::default(), recent: Mutex::default(), told: broadcast::channel(KEPT).0 }
     }
 }
 
@@ -120,6 +151,30 @@ impl Reloads {
         recent.push_front(Arc::clone(&report));
         // Nobody has to be waiting.
         let _ = self.told.send(report);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how the file on the disk stands to the configuration in force; how it stood before comes back.
+    pub fn set_on_disk(&self, on_disk: OnDisk) -> OnDisk {
+        std::mem::replace(&mut self.known().on_disk, on_disk)
+    }
+
+    /// How the file on the disk stands to the configuration in force.
+    pub fn on_disk(&self) -> OnDisk {
+        self.known().on_disk
+    }
+
+    /// Says how changes of the file are noticed.
+    pub fn set_watch(&self, how: Listening) {
+        self.known().watch = Some(how);
+    }
+
+    /// How changes of the file are noticed; none before that is known.
+    pub(super) fn watch(&self) -> Option<Listening> {
+        self.known().watch
     }
 
     /// All that are kept, newest first.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -97,6 +97,11 @@ impl Gateway {
         let beside = self.file.with_extension("new");
         std::fs::write(&beside, yaml).unwrap();
         std::fs::rename(&beside, &self.file).unwrap();
+    }
+
+    /// The file of its configuration.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
     }
 
     /// Starts with one configuration and nothing else set.
