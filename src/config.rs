@@ -46,7 +46,9 @@ pub use backend::{
 pub use inputs::Inputs;
 pub use load::{load, load_text};
 pub use problem::{Problem, ProblemFormat, Report, Severity};
-pub use process::{Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Server, WatchMode};
+pub use process::{
+    Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, Server, WatchMode,
+};
 pub use route::{AttemptTimeouts, Hedge, Member, OnExhausted, Origin, Route, RoutePolicy, Strategy, Tier};
 pub use source::{Source, SystemSource};
 

@@ -7,6 +7,7 @@ mod actor;
 mod gone;
 mod observer;
 mod prepare;
+pub mod probation;
 mod scopes;
 #[cfg(test)]
 mod tests;

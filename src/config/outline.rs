@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     Admin, ApiKey, AttemptTimeouts, Auth, Backend, BackendPolicy, CircuitBreaker, ClassifyRule, ClientKey, Credential,
     Defaults, EndpointBreaker, HealthCheck, Hedge, LogFormat, Logging, OnExhausted, Provider, Quota, Reasoning, Reload,
-    ResponseHeaders, Route, RoutePolicy, Server, WatchMode, policy, url,
+    ResponseHeaders, Rollback, Route, RoutePolicy, Server, WatchMode, policy, url,
 };
 use crate::error::ErrorSet;
 
@@ -421,7 +421,8 @@ fn of_server(out: &mut Outline, server: &Server) {
 }
 
 fn of_reload(out: &mut Outline, reload: &Reload) {
-    let Reload { enabled, mode, debounce, poll_interval, rescan_interval } = reload;
+    let Reload { enabled, mode, debounce, poll_interval, rescan_interval, rollback } = reload;
+    let Rollback { enabled: returns, watch, min_success_ratio } = rollback;
     out.put("reload.enabled", enabled);
     let mode = match mode {
         WatchMode::Auto => "auto",
@@ -432,6 +433,9 @@ fn of_reload(out: &mut Outline, reload: &Reload) {
     out.put("reload.debounce", time(*debounce));
     out.put("reload.poll_interval", time(*poll_interval));
     out.put("reload.rescan_interval", time(*rescan_interval));
+    out.put("reload.rollback.enabled", returns);
+    out.put("reload.rollback.watch", time(*watch));
+    out.put("reload.rollback.min_success_ratio", ratio(*min_success_ratio));
 }
 
 /// One client key, its name aside.

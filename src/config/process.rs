@@ -116,6 +116,19 @@ pub struct Reload {
     pub poll_interval: Duration,
     /// Between comparisons of all inputs in any mode.
     pub rescan_interval: Duration,
+    /// What happens if a new configuration does worse than the one before.
+    pub rollback: Rollback,
+}
+
+/// `reload.rollback`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollback {
+    /// Whether the configuration before comes back by itself.
+    pub enabled: bool,
+    /// How long changed routes are watched, and how far back "before" reaches.
+    pub watch: Duration,
+    /// The success ratio below which a changed route must not fall, in 1/10 000.
+    pub min_success_ratio: u32,
 }
 
 /// `reload.mode`.

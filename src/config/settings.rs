@@ -9,7 +9,8 @@ use super::raw::LiteLlm;
 use super::scalar;
 use super::section::Section;
 use super::{
-    Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, RouteName, Server, WatchMode,
+    Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, RouteName, Server,
+    WatchMode,
 };
 
 /// Shorter master keys can be guessed.
@@ -290,29 +291,28 @@ pub(super) fn reload(top: &Section<'_>) -> Reload {
     const MODES: [(&str, WatchMode); 3] =
         [("auto", WatchMode::Auto), ("notify", WatchMode::Notify), ("poll", WatchMode::Poll)];
     let duration = |key, default| value(own.and_then(|own| own.duration(key)), default);
-    if let Some(rollback) = own.and_then(|own| own.section("rollback")) {
-        if let Some(enabled) = rollback.boolean("enabled")
-            && enabled.value
-        {
-            top.item.context.error(
-                "BW205",
-                &enabled.at,
-                "`rollback` is not available yet",
-                Some("write `false`".to_owned()),
-            );
-        }
-        let _ = (rollback.duration("watch"), rollback.ratio("min_success_ratio"));
-        rollback.finish();
-    }
     let reload = Reload {
         enabled: value(own.and_then(|own| own.boolean("enabled")), true),
         mode: value(own.and_then(|own| own.word("mode", &MODES)), WatchMode::Auto),
         debounce: duration("debounce", Duration::from_millis(250)),
         poll_interval: duration("poll_interval", Duration::from_secs(2)),
         rescan_interval: duration("rescan_interval", Duration::from_secs(30)),
+        rollback: rollback(own),
     };
     finish(section);
     reload
+}
+
+fn rollback(own: Option<&Section<'_>>) -> Rollback {
+    let section = own.and_then(|own| own.section("rollback"));
+    let own = section.as_ref();
+    let rollback = Rollback {
+        enabled: value(own.and_then(|own| own.boolean("enabled")), false),
+        watch: value(own.and_then(|own| own.duration("watch")), Duration::from_secs(120)),
+        min_success_ratio: value(own.and_then(|own| own.ratio("min_success_ratio")), 9_000),
+    };
+    finish(section);
+    rollback
 }
 
 /// `logging:`.

@@ -129,6 +129,7 @@ impl Desk {
         let known = match rest {
             "status" => Known::Status,
             "reload" => Known::Reload,
+            "config/rollback" => Known::Rollback,
             "log-level" => Known::LogLevel,
             rest => Known::of_backend(rest).ok_or_else(|| unknown(request))?,
         };
@@ -140,6 +141,7 @@ impl Desk {
         match known {
             Known::Status => Ok((StatusCode::OK, self.status())),
             Known::Reload => self.reload(request, &asker).await,
+            Known::Rollback => self.roll_back(&asker).await,
             Known::LogLevel => log_level(&body, &asker),
             Known::Circuit(id) => self.circuit(&id, &body, &asker).await,
             Known::Drain(id) => self.set_draining(&id, true, &asker),
@@ -191,6 +193,14 @@ impl Desk {
         let status = if report.is_rejected() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
         Ok((status, report.shown()))
     }
+
+    async fn roll_back(&self, asker: &Asker) -> Answer {
+        asker.tell_rollback();
+        let answered = self.levers.roll_back().await.map_err(|_| Refusal::NoAnswer)?;
+        let report = answered.ok_or(Refusal::NothingEarlier)?;
+        let status = if report.is_rejected() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+        Ok((status, report.shown()))
+    }
 }
 
 /// Who asked, for the log.
@@ -211,6 +221,10 @@ impl Asker {
         info!(action = "reload", dry_run, peer = self.shown(), "operator command");
     }
 
+    fn tell_rollback(&self) {
+        warn!(action = "rollback", peer = self.shown(), "operator command");
+    }
+
     fn tell_level(&self, level: &str) {
         warn!(action = "log_level", level, peer = self.shown(), "operator command");
     }
@@ -220,6 +234,7 @@ impl Asker {
 enum Known {
     Status,
     Reload,
+    Rollback,
     LogLevel,
     Circuit(String),
     Drain(String),
@@ -242,7 +257,9 @@ impl Known {
     fn method(&self) -> Method {
         match self {
             Self::Status => Method::GET,
-            Self::Reload | Self::LogLevel | Self::Circuit(_) | Self::Drain(_) | Self::Enable(_) => Method::POST,
+            Self::Reload | Self::Rollback | Self::LogLevel | Self::Circuit(_) | Self::Drain(_) | Self::Enable(_) => {
+                Method::POST
+            }
         }
     }
 
@@ -311,7 +328,7 @@ mod tests {
             Some(Known::Circuit(name)) => format!("circuit {name}"),
             Some(Known::Drain(name)) => format!("drain {name}"),
             Some(Known::Enable(name)) => format!("enable {name}"),
-            Some(Known::Status | Known::Reload | Known::LogLevel) | None => "-".to_owned(),
+            Some(Known::Status | Known::Reload | Known::Rollback | Known::LogLevel) | None => "-".to_owned(),
         };
         let table = [
             ("backends/a/circuit", "circuit a"),

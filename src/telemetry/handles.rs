@@ -238,6 +238,8 @@ pub struct Metrics {
     pub config_watch_info: Family<IntGauge>,
     /// Result.
     pub config_reloads: Family<IntCounter>,
+    /// Returns to the configuration before.
+    pub config_rollbacks: Family<IntCounter>,
     /// Whether the file on disk is in force.
     pub config_last_successful: Family<IntGauge>,
     /// When a configuration was last put in force, in seconds since the epoch.
@@ -319,6 +321,7 @@ impl Metrics {
             config_info: family(r, names::CONFIG_INFO, &["hash"], &[]),
             config_watch_info: family(r, names::CONFIG_WATCH_INFO, &["mode"], &[]),
             config_reloads: family(r, names::CONFIG_RELOADS, &["result"], &[]),
+            config_rollbacks: family(r, names::CONFIG_ROLLBACKS, &[], &[]),
             config_last_successful: family(r, names::CONFIG_LAST_SUCCESSFUL, &[], &[]),
             config_last_success_at: family(r, names::CONFIG_LAST_SUCCESS_AT, &[], &[]),
             config_restart_required: family(r, names::CONFIG_RESTART_REQUIRED, &[], &[]),
@@ -336,6 +339,7 @@ impl Metrics {
             metrics.auth_failures.child(&[failure.name()]);
         }
         metrics.config_restart_required.child(&[]);
+        metrics.config_rollbacks.child(&[]);
         for result in ReloadResult::ALL {
             metrics.config_reloads.child(&[result.name()]);
         }

@@ -115,6 +115,9 @@ pub const CONFIG_WATCH_INFO: Name =
     ("breakwater_config_watch_info", "How changes of the file are noticed: by notify, by poll, or off.");
 /// Reloads.
 pub const CONFIG_RELOADS: Name = ("breakwater_config_reloads_total", "Reloads, by result.");
+/// Rollbacks.
+pub const CONFIG_ROLLBACKS: Name =
+    ("breakwater_config_rollbacks_total", "Returns to the configuration before, by itself or by hand.");
 /// Last reload.
 pub const CONFIG_LAST_SUCCESSFUL: Name =
     ("breakwater_config_last_reload_successful", "0 = the file on disk is not in force.");

@@ -24,6 +24,7 @@ mod metrics;
 mod queue;
 mod reload;
 mod retries;
+mod rollback;
 mod scopes;
 mod secrets;
 mod seed;

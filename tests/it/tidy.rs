@@ -36,7 +36,7 @@ const IMPORTS: [(&str, &str, &str); 1] =
     [("router", "provider", "a candidate of the table carries the target that its backend is spoken to by")];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 33] = [
+const PURE: [&str; 34] = [
     "backend/endpoint.rs",
     "backend/health.rs",
     "backend/latency.rs",
@@ -70,6 +70,7 @@ const PURE: [&str; 33] = [
     "router/plan.rs",
     "router/retry_budget.rs",
     "router/window.rs",
+    "supervisor/probation.rs",
 ];
 
 /// Folders whose files are all pure.

@@ -112,7 +112,9 @@ mod tests {
             | Refusal::NoToken
             | Refusal::FromAPage
             | Refusal::UnknownBackend(_)
-            | Refusal::ActorGone(_)) => format!("{other:?}"),
+            | Refusal::ActorGone(_)
+            | Refusal::NothingEarlier
+            | Refusal::NoAnswer) => format!("{other:?}"),
         })
     }
 

@@ -103,11 +103,18 @@ fn configuration(facts: &Facts<'_>) -> Value {
     let reports = facts.reloads.recent();
     let applied = reports.iter().find(|report| report.result == ReloadResult::Applied);
     let started = Duration::from_secs(facts.shared.started_at);
+    let trial = facts.reloads.trial();
     json!({
         "hash": facts.table.config.hash,
         "loaded_at": time(applied.map_or(started, |report| report.at)),
         "on_disk": facts.reloads.on_disk().name(),
         "restart_required": applied.map(|report| report.restart.clone()).unwrap_or_default(),
+        "rollback": {
+            "enabled": facts.table.config.reload.rollback.enabled,
+            "earlier": facts.reloads.earlier(),
+            "watching": trial.as_ref().map(|trial| trial.routes.clone()).unwrap_or_default(),
+            "until": trial.map(|trial| facts.moment.date(trial.until)),
+        },
         "watch": facts.reloads.watch().map(Listening::name),
     })
 }

@@ -22,6 +22,10 @@ pub(super) enum Refusal {
     NoObject(&'static str),
     /// The backend's actor has just panicked and is not replaced yet.
     ActorGone(String),
+    /// No configuration was in force before this one.
+    NothingEarlier,
+    /// Who changes configurations did not answer in time.
+    NoAnswer,
 }
 
 impl Refusal {
@@ -58,6 +62,14 @@ impl Refusal {
             Self::ActorGone(name) => {
                 let message = format!("the actor of `{name}` is being replaced: try again in a moment");
                 (503, "service_unavailable_error", "actor_restarting", None, message)
+            }
+            Self::NothingEarlier => {
+                let message = "there is nothing to go back to: this is the first configuration".to_owned();
+                (409, invalid, "no_earlier_configuration", None, message)
+            }
+            Self::NoAnswer => {
+                let message = "a reload under way takes too long: see GET /admin/status".to_owned();
+                (503, "service_unavailable_error", "reload_under_way", None, message)
             }
         };
         ErrorAnswer::new(status, kind, code, param, &message)

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::document::time;
+use crate::clock::Instant;
 use crate::config::Problem;
 use crate::config::diff::Change;
 use crate::config::watcher::{Listening, Trigger};
@@ -24,6 +25,28 @@ const MAX_PROBLEMS: usize = 100;
 /// Longest wait for the report of a reload: a load takes milliseconds, a half-written file a second look.
 const REPORT_WAIT: Duration = Duration::from_secs(10);
 
+/// Why the configuration changed, or was to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its file was read.
+    File(Trigger),
+    /// It did worse than the one before (`reload.rollback`).
+    Rollback,
+    /// An operator wanted the one before.
+    RollbackByHand,
+}
+
+impl Cause {
+    /// For the log and the status document.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File(trigger) => trigger.name(),
+            Self::Rollback => "rollback",
+            Self::RollbackByHand => "rollback by hand",
+        }
+    }
+}
+
 /// What one reload brought, or what one would bring.
 #[derive(Clone, Debug)]
 pub struct ReloadReport {
@@ -32,7 +55,7 @@ pub struct ReloadReport {
     /// What came of it.
     pub result: ReloadResult,
     /// What set it off.
-    pub trigger: Trigger,
+    pub cause: Cause,
     /// Whether it was a rehearsal: then nothing has changed.
     pub dry_run: bool,
     /// Hash of the configuration before.
@@ -49,16 +72,18 @@ pub struct ReloadReport {
     pub problems: Vec<Problem>,
     /// Why a file without an error could not be applied; without secrets.
     pub refused: Option<String>,
+    /// Why the configuration before came back.
+    pub because: Option<String>,
 }
 
 impl ReloadReport {
     /// Of a reload that has begun at `at`, the time since the epoch, over the configuration with the hash `from`: nothing
     /// stands against it yet.
-    pub(crate) fn begun(trigger: Trigger, from: String, at: Duration) -> Self {
+    pub(crate) fn begun(cause: Cause, from: String, at: Duration) -> Self {
         Self {
             at,
             result: ReloadResult::Applied,
-            trigger,
+            cause,
             dry_run: false,
             from,
             to: None,
@@ -67,6 +92,7 @@ impl ReloadReport {
             restart: Vec::new(),
             problems: Vec::new(),
             refused: None,
+            because: None,
         }
     }
 
@@ -86,7 +112,7 @@ impl ReloadReport {
         json!({
             "at": time(self.at),
             "result": self.result.name(),
-            "trigger": self.trigger.name(),
+            "trigger": self.cause.name(),
             "dry_run": self.dry_run,
             "from": self.from,
             "to": self.to,
@@ -95,6 +121,7 @@ impl ReloadReport {
             "restart_required": self.restart,
             "problems": problems.collect::<Vec<_>>(),
             "refused": self.refused,
+            "because": self.because,
         })
     }
 }
@@ -109,6 +136,17 @@ pub enum OnDisk {
     Rejected,
     /// There is none: an earlier one is in force.
     Missing,
+    /// It was in force and did worse than the one before, which is in force again.
+    RolledBack,
+}
+
+/// A configuration that may still go back by itself.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The routes that are watched.
+    pub routes: Vec<String>,
+    /// Until when.
+    pub until: Instant,
 }
 
 impl OnDisk {
@@ -118,15 +156,18 @@ impl OnDisk {
             Self::InForce => "in_force",
             Self::Rejected => "rejected",
             Self::Missing => "missing",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
 
 /// The file as it is known.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Known {
     on_disk: OnDisk,
     watch: Option<Listening>,
+    earlier: Vec<String>,
+    trial: Option<Trial>,
 }
 
 /// The last reports, and how the file is doing.
@@ -172,6 +213,22 @@ impl Reloads {
         self.known().watch = Some(how);
     }
 
+    /// Says which configurations can come back, the next one first, and which trial is under way.
+    pub fn set_past(&self, earlier: Vec<String>, trial: Option<Trial>) {
+        let mut known = self.known();
+        (known.earlier, known.trial) = (earlier, trial);
+    }
+
+    /// Hashes of the configurations that can come back, the next one first.
+    pub(super) fn earlier(&self) -> Vec<String> {
+        self.known().earlier.clone()
+    }
+
+    /// The trial under way.
+    pub(super) fn trial(&self) -> Option<Trial> {
+        self.known().trial.clone()
+    }
+
     /// How changes of the file are noticed; none before that is known.
     pub(super) fn watch(&self) -> Option<Listening> {
         self.known().watch
@@ -189,20 +246,28 @@ pub type Trip = Box<dyn Fn() + Send + Sync>;
 /// Loads the file and says what it would bring. Reads the disk: not for a worker's thread.
 pub type Rehearse = Arc<dyn Fn() -> ReloadReport + Send + Sync>;
 
+/// An operator's call for the configuration before; none comes back where there is none.
+pub type BackCall = oneshot::Sender<Option<ReloadReport>>;
+
+/// Who changes configurations did not answer in time.
+#[derive(Debug)]
+pub struct NoAnswer;
+
 /// What operators can do about the file.
 pub struct Levers {
     /// Where reports are found.
     pub reloads: Arc<Reloads>,
     trip: Trip,
     rehearse: Rehearse,
+    back: mpsc::Sender<BackCall>,
     /// One call at a time, so that each hears of a load that began after it.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Levers {
     /// The levers of a watched file.
-    pub fn new(reloads: Arc<Reloads>, trip: Trip, rehearse: Rehearse) -> Self {
-        Self { reloads, trip, rehearse, turn: tokio::sync::Mutex::default() }
+    pub fn new(reloads: Arc<Reloads>, trip: Trip, rehearse: Rehearse, back: mpsc::Sender<BackCall>) -> Self {
+        Self { reloads, trip, rehearse, back, turn: tokio::sync::Mutex::default() }
     }
 
     /// Loads the file again and waits for what comes of it; none if that takes too long, as when the file is gone.
@@ -213,13 +278,26 @@ impl Levers {
         let ours = async {
             loop {
                 match told.recv().await {
-                    Ok(report) if report.trigger == Trigger::Admin => return Some(report),
+                    Ok(report) if report.cause == Cause::File(Trigger::Admin) => return Some(report),
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
             }
         };
         tokio::time::timeout(REPORT_WAIT, ours).await.ok().flatten()
+    }
+
+    /// Puts the configuration before in force again; none if there is none.
+    ///
+    /// # Errors
+    /// Nobody answers in time.
+    pub(super) async fn roll_back(&self) -> Result<Option<ReloadReport>, NoAnswer> {
+        let (call, answered) = oneshot::channel();
+        let done = async {
+            self.back.send(call).await.map_err(|_| NoAnswer)?;
+            answered.await.map_err(|_| NoAnswer)
+        };
+        tokio::time::timeout(REPORT_WAIT, done).await.map_err(|_| NoAnswer)?
     }
 
     /// Says what the file as it now stands would bring.
@@ -234,7 +312,7 @@ mod tests {
     use super::*;
 
     fn report(trigger: Trigger, from: &str) -> ReloadReport {
-        ReloadReport::begun(trigger, from.to_owned(), Duration::ZERO)
+        ReloadReport::begun(Cause::File(trigger), from.to_owned(), Duration::ZERO)
     }
 
     #[test]
@@ -255,11 +333,15 @@ mod tests {
             tells.push(report(Trigger::File, "another"));
             tells.push(report(Trigger::Admin, "ours"));
         });
-        let levers = Levers::new(Arc::clone(&reloads), trip, Arc::new(|| report(Trigger::Admin, "rehearsed")));
+        let (back, mut called) = mpsc::channel(1);
+        let rehearse: Rehearse = Arc::new(|| report(Trigger::Admin, "rehearsed"));
+        let levers = Levers::new(Arc::clone(&reloads), trip, Arc::clone(&rehearse), back.clone());
         assert_eq!(levers.reload().await.unwrap().from, "ours");
         assert_eq!(levers.check().await.unwrap().from, "rehearsed");
         tokio::time::pause();
-        let levers = Levers::new(reloads, Box::new(|| {}), Arc::new(|| report(Trigger::Admin, "")));
+        let levers = Levers::new(reloads, Box::new(|| {}), rehearse, back);
         assert!(levers.reload().await.is_none(), "nothing comes, and nobody waits for ever");
+        assert!(levers.roll_back().await.is_err(), "nor here");
+        assert!(called.try_recv().is_ok());
     }
 }
