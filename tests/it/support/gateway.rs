@@ -59,8 +59,10 @@ impl Setup {
     pub(crate) fn launch(self) -> Gateway {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("gateway-{}-{number}.yaml", std::process::id());
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let name = format!("gateway-{}-{number}", std::process::id());
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("config.yaml");
         std::fs::write(&file, &self.yaml).unwrap();
         let admin: &[&str] = if self.free_admin_port { &["--admin-port", "0"] } else { &[] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_breakwater"))
@@ -99,7 +101,12 @@ impl Gateway {
         std::fs::rename(&beside, &self.file).unwrap();
     }
 
-    /// The file of its configuration.
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The file of its configuration, alone in its folder.
     pub(crate) fn path(&self) -> &Path {
         &self.file
     }
@@ -219,7 +226,9 @@ impl Drop for Gateway {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        let _ = std::fs::remove_file(&self.file);
+        if let Some(folder) = self.file.parent() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         if std::thread::panicking() {
             let (err, out) = (self.err.last(SHOWN_LINES), self.out.last(SHOWN_LINES));
             eprintln!("--- the gateway's standard error\n{err}\n--- and output\n{out}");
