@@ -12,6 +12,16 @@
 //! seconds after a save, or if the circuit of a backend that no edit touches does not stay open. It prints how long a save took
 //! to be in force, by the way it was made, and what memory and descriptors came to. A way whose slowest save took long has had
 //! this machine's two cores busy elsewhere, or a file that was read half-written and looked at again.
+//!
+//! Then a file of a thousand backends in three hundred routes is edited (`soak/large.rs`).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a run that fails says where, as a story does"
+)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is what the run is for")]
 
 #[path = "../tests/it"]
 mod it {
@@ -21,6 +31,8 @@ mod it {
 
 #[path = "soak/edit.rs"]
 mod edit;
+#[path = "soak/large.rs"]
+mod large;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -40,6 +52,10 @@ const EDITS: usize = 1_000;
 
 /// Edits of the short form: each way meets each mistake once, and three times a valid file.
 const SHORT_EDITS: usize = 63;
+
+/// Edits of a large file, and in the short form.
+const LARGE_EDITS: usize = 30;
+const SHORT_LARGE_EDITS: usize = 3;
 
 /// Longest time from a save to its being in force.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(2);
@@ -82,7 +98,7 @@ impl Mistake {
             Self::Syntax => text.replacen("router:", "router: [", 1).into_bytes(),
             Self::UnknownKey => format!("sevrer: {{port: 1}}\n{text}").into_bytes(),
             Self::UnknownBackend => text.replacen("{name: azure", "{name: azuer", 1).into_bytes(),
-            Self::Cut => text[..text.rfind("weight").unwrap_or(0)].as_bytes().to_vec(),
+            Self::Cut => text.as_bytes()[..text.rfind("weight").unwrap_or(0)].to_vec(),
             Self::Empty => Vec::new(),
             Self::Binary => [b"\xff\xfe\0\x01", text.as_bytes()].concat(),
             Self::Duplicate => format!("{text}router: []\n").into_bytes(),
@@ -159,6 +175,17 @@ impl Footprint {
 struct Operator(Client);
 
 impl Operator {
+    fn of(gateway: &Gateway) -> Self {
+        Self(Client::connect(gateway.admin_address()).unwrap())
+    }
+
+    /// How long the last reload took from its comparison to its being in force.
+    fn last_took(&mut self) -> Duration {
+        let took =
+            wait_for("the report", || self.0.ask(&Ask::get("/admin/status")).json()["reloads"][0]["took_ms"].as_u64());
+        Duration::from_millis(took)
+    }
+
     fn config(&mut self) -> Value {
         self.0.ask(&Ask::get("/admin/status")).json()["config"].clone()
     }
@@ -184,7 +211,7 @@ fn pause(time: Duration) {
 
 /// Edits, and checks after each what is in force. Times by way of saving, and what the process came to.
 fn edit(gateway: &Gateway, providers: &Providers, edits: usize) -> (BTreeMap<Way, Vec<Duration>>, [Footprint; 2]) {
-    let mut operator = Operator(Client::connect(gateway.admin_address()).unwrap());
+    let mut operator = Operator::of(gateway);
     let mut times: BTreeMap<Way, Vec<Duration>> = BTreeMap::new();
     let mut in_force = hash(text(providers, 0).as_bytes());
     let mut early = Footprint::of(gateway.process());
@@ -280,5 +307,7 @@ fn main() -> ExitCode {
     assert_eq!(scrape.sum("breakwater_circuit_transitions_total", &[("backend", "broken")]), 1.0);
     assert!(resident_kib <= early.resident_kib + MAX_GROWTH_KIB, "memory grows");
     assert!(descriptors <= early.descriptors + MAX_MORE_DESCRIPTORS, "descriptors leak");
+    drop(gateway);
+    large::run(&providers, if edits == SHORT_EDITS { SHORT_LARGE_EDITS } else { LARGE_EDITS });
     ExitCode::SUCCESS
 }

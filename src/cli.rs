@@ -1,4 +1,4 @@
-//! The commands: serve, check, explain, simulate, demo.
+//! The commands: serve, check, explain, diff, schema, demo, simulate.
 
 mod arguments;
 mod check;
@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use self::arguments::{Arguments, Command};
+use crate::config::schema;
 
 /// Invalid configuration.
 const INVALID: u8 = 1;
@@ -29,6 +30,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(Arguments { command: Command::Check, options }) => check::run(&options),
         Ok(Arguments { command: Command::Explain, options }) => explain::run(&options),
         Ok(Arguments { command: Command::Diff, options }) => diff::run(&options),
+        Ok(Arguments { command: Command::Schema, .. }) => say(schema::schema().trim_end()),
         Ok(Arguments { command: Command::Demo, options }) => demo::run(&options),
         Ok(Arguments { command: Command::Simulate(words), .. }) => demo::simulate(words),
         Err(problem) => fail(USAGE, &format!("{problem}\n\nTry `breakwater --help`.")),
@@ -64,6 +66,7 @@ usage:
   breakwater explain [--config FILE] --model NAME [--stream] [--fail BACKEND=ERROR]… [--format human|json]
   breakwater explain --admin URL --model NAME      the same from a running gateway, as it stands now
   breakwater diff OLD NEW            what a reload from one file to the other would change
+  breakwater schema                  the configuration as JSON Schema, for editors
   breakwater demo                    the gateway and two simulated providers in one process
   breakwater simulate [OPTIONS]      fault-injecting providers; `breakwater simulate --help`
 

@@ -29,6 +29,7 @@ mod redact;
 mod route;
 mod routes;
 mod scalar;
+pub mod schema;
 mod section;
 mod settings;
 mod source;

@@ -23,6 +23,7 @@ pub(super) enum Command {
     Check,
     Explain,
     Diff,
+    Schema,
     Demo,
     /// The simulator reads its own words.
     Simulate(Vec<OsString>),
@@ -104,6 +105,7 @@ impl Arguments {
                         Some("check") => Command::Check,
                         Some("explain") => Command::Explain,
                         Some("diff") => Command::Diff,
+                        Some("schema") => Command::Schema,
                         Some("demo") => Command::Demo,
                         Some(_) | None => return Err(format!("`{}` is no command", word.display()).into()),
                     });
@@ -151,6 +153,7 @@ mod tests {
         assert_eq!(explain.command, Command::Explain);
         assert_eq!(explain.options.explain.failing, [("a=b".to_owned(), ErrorType::Timeout)]);
         assert_eq!(read("demo").unwrap().command, Command::Demo);
+        assert_eq!(read("schema").unwrap().command, Command::Schema);
         let diff = read("diff a.yaml b.yaml --format short").unwrap();
         assert_eq!((diff.command, diff.options.files), (Command::Diff, vec!["a.yaml".into(), "b.yaml".into()]));
         assert_eq!(read("simulate --seed 7").unwrap().command, Command::Simulate(vec!["--seed".into(), "7".into()]));

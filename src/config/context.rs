@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::inputs::Inputs;
 use super::placeholder::{Lookup, Origin};
 use super::problem::{MAX_SHOWN, Problem, Severity};
-use super::redact::redact;
+use super::redact::{names_secret, redact, redact_words};
 use super::source::Source;
 use super::text::{Place, Text};
 
@@ -107,7 +107,11 @@ impl<'s> Context<'s> {
     /// A variable's value; an empty one counts as set.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         let declared = self.declared.borrow().get(name).cloned();
-        declared.or_else(|| self.source.variable(name))
+        let value = declared.or_else(|| self.source.variable(name));
+        if let Some(secret) = value.as_ref().filter(|_| names_secret(name)) {
+            self.hide(secret);
+        }
+        value
     }
 
     /// A path as the declaring file means it.
@@ -230,6 +234,10 @@ impl<'s> Context<'s> {
             }
         }
         let secrets = self.secrets.into_inner();
+        for (_, problem) in &mut problems {
+            redact_words(&mut problem.message, &secrets);
+            problem.help.iter_mut().for_each(|help| redact_words(help, &secrets));
+        }
         let source = |file: &File| {
             let of_file = problems.iter().take(MAX_SHOWN).filter(|(_, problem)| problem.file == file.name);
             let shown: BTreeSet<usize> = of_file.map(|(_, problem)| problem.line as usize).collect();

@@ -9,6 +9,8 @@ use super::text::Text;
 
 /// Shorter words are not searched for all over a file; behind their own key they are hidden all the same.
 const MIN_SECRET_WORD: usize = 4;
+/// Shorter ones are not searched for in our own words, which they may be part of by chance.
+const MIN_SPOKEN_SECRET: usize = 8;
 /// `sk-` and this many characters look like a provider's key.
 const MIN_KEY_TAIL: usize = 20;
 /// This many hex digits look like an Azure key.
@@ -38,6 +40,21 @@ pub(super) fn redact(text: &Text, secrets: &[String], shown: &BTreeSet<usize>) -
         said.push('\n');
     }
     said
+}
+
+/// Whether a variable's name says that its value is a secret, wherever it is used.
+pub(super) fn names_secret(variable: &str) -> bool {
+    let name = variable.to_ascii_lowercase();
+    SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Words about a configuration without its secrets: a placeholder may stand where its value is spoken of, such as in a name.
+pub(super) fn redact_words(words: &mut String, secrets: &[String]) {
+    for secret in secrets.iter().map(|secret| secret.trim()).filter(|secret| MIN_SPOKEN_SECRET <= secret.len()) {
+        if words.contains(secret) {
+            *words = words.replace(secret, "[redacted]");
+        }
+    }
 }
 
 /// Whether a literal looks like a real key: `sk-` and 20 characters, or 32 hex digits.

@@ -248,6 +248,8 @@ impl<'c> Section<'c> {
     /// Complains about every key that nobody asked for.
     pub(super) fn finish(self) {
         let asked = self.asked.borrow();
+        #[cfg(test)]
+        asked_for::note(&self.item.at.path, &asked);
         let context = self.item.context;
         let mut not_applicable = Vec::new();
         for entry in self.entries().iter().filter(|entry| !asked.contains(&entry.key.as_str())) {
@@ -316,5 +318,30 @@ impl<'c> Section<'c> {
             Some(near) => Some(format!("did you mean `{near}`?")),
             None => Some(format!("keys here are {}", suggest::list(known).replace(" or ", ", "))),
         }
+    }
+}
+
+/// What the loader asks of which section, for the test that holds the schema against it.
+#[cfg(test)]
+pub(super) mod asked_for {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Keys by the path of their section, without indices.
+    pub(in super::super) type Asked = BTreeMap<String, BTreeSet<&'static str>>;
+
+    thread_local! {
+        static ASKED: RefCell<Asked> = RefCell::default();
+    }
+
+    pub(super) fn note(path: &str, keys: &[&'static str]) {
+        let digits = |c: char| c.is_ascii_digit();
+        let bare: String = path.split('[').map(|part| part.trim_start_matches(digits)).collect::<Vec<_>>().join("[");
+        ASKED.with_borrow_mut(|asked| asked.entry(bare).or_default().extend(keys));
+    }
+
+    /// What this thread's loads have asked for.
+    pub(in super::super) fn all() -> Asked {
+        ASKED.take()
     }
 }

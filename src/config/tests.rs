@@ -1,6 +1,7 @@
 //! Whole files in, configurations or problems out.
 
 mod dialects;
+mod fuzz;
 mod policies;
 mod problems;
 mod seed;

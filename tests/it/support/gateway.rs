@@ -202,7 +202,7 @@ impl Gateway {
 
     /// Sends it a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let kill = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.child.id())]).status().unwrap();
+        let kill = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.process())]).status().unwrap();
         assert!(kill.success(), "kill -{name}");
     }
 
