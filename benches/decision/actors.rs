@@ -21,7 +21,7 @@ use breakwater::proxy::usage::Usage;
 use breakwater::router::{Chosen, Need, RouteEntry, Router};
 use breakwater::supervisor::Supervisor;
 use breakwater::telemetry::labels::{AttemptKind, AttemptOutcome, Endpoint, RequestOutcome};
-use breakwater::telemetry::{Metrics, RouteHandles};
+use breakwater::telemetry::{Lazily, Metrics, RouteHandles};
 
 use crate::meter::Meter;
 
@@ -216,7 +216,12 @@ pub(crate) fn need() -> Need {
     }
 }
 
-fn record(id: &Arc<str>, route: &Arc<RouteEntry>, unrouted: &Arc<RouteHandles>, live: &Arc<AtomicU32>) -> Record {
+fn record(
+    id: &Arc<str>,
+    route: &Arc<RouteEntry>,
+    unrouted: &Arc<Lazily<RouteHandles>>,
+    live: &Arc<AtomicU32>,
+) -> Record {
     let mut record = Record::new(Arc::clone(id), clock::now(), unrouted, None, Live::begin(live));
     record.endpoint = Endpoint::ChatCompletions;
     record.set_route(route);

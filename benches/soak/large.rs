@@ -30,7 +30,7 @@ fn text(address: &str, number: usize) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "  - {{model_name: b{backend}, litellm_params: {{model: gpt-{backend}, api_key: key-{backend}, api_base: \"http://{address}/v1\"}}}}"
+            "  - {{model_name: b{backend}, litellm_params: {{model: gpt-4o, api_key: key-{backend}, api_base: \"http://{address}/v1\"}}}}"
         );
     }
     text.push_str("router:\n");

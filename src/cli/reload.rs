@@ -26,6 +26,9 @@ use crate::telemetry::labels::{Label as _, ReloadResult};
 /// Reloads under way: the watcher makes one at a time.
 const WAITING: usize = 1;
 
+/// Most changes that an event names; the status document has more.
+const LOGGED_CHANGES: usize = 20;
+
 /// Operators who wait for a rollback at the same time.
 const CALLERS: usize = 4;
 
@@ -146,8 +149,8 @@ impl Office {
             self.past.went_back_to(config);
             self.reloads.set_on_disk(OnDisk::RolledBack);
             let (from, to, because) = (report.from.as_str(), report.to.as_deref(), report.because.as_deref());
-            let changes: Vec<String> = report.changes.iter().map(ToString::to_string).collect();
-            error!(trigger = cause.name(), from, to, because, changes = changes.join(" | "), "config rolled back");
+            let changes = report.told(LOGGED_CHANGES).join(" | ");
+            error!(trigger = cause.name(), from, to, because, changes, "config rolled back");
         }
         self.reloads.push(report.clone());
         report
@@ -277,8 +280,8 @@ fn tell(report: &ReloadReport) {
         ReloadResult::NoEffect => info!(trigger, "config changes nothing"),
         ReloadResult::Applied => {
             let (from, to, took_ms) = (report.from.as_str(), report.to.as_deref(), report.took.as_millis() as u64);
-            let changes: Vec<String> = report.changes.iter().map(ToString::to_string).collect();
-            info!(trigger, from, to, took_ms, changes = changes.join(" | "), "config applied");
+            let changes = report.told(LOGGED_CHANGES).join(" | ");
+            info!(trigger, from, to, took_ms, changes, "config applied");
         }
     }
     if !report.restart.is_empty() {

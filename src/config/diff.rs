@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::outline::{self, Outline, Setting};
-use super::{Backend, BackendId, Config, Member, Origin, Route};
+use super::{AttemptTimeouts, Backend, BackendId, Config, Member, Origin, Route};
 
 #[cfg(test)]
 mod tests;
@@ -201,10 +201,14 @@ fn renamed<'c>(before: &'c Config, after: &'c Config) -> BTreeMap<&'c BackendId,
 }
 
 fn backend_details(known: &Backend, backend: &Backend, (before, after): (&Config, &Config)) -> Vec<String> {
-    let mut details = differences(&outline::backend(known), &outline::backend(backend), |_| true);
-    details.extend(limits(before, known).iter().zip(&limits(after, backend)).flat_map(|(known, limits)| {
-        if known == limits { Vec::new() } else { differences(&known.0, &limits.0, |_| true) }
-    }));
+    // Most backends of a large file do not change, and writing down all that they mean takes its time.
+    let mut details = match known == backend {
+        true => Vec::new(),
+        false => differences(&outline::backend(known), &outline::backend(backend), |_| true),
+    };
+    if let (Some(known), Some(limits)) = (limits(before, known), limits(after, backend)) {
+        details.extend(limit_details(known, limits));
+    }
     if details.is_empty() {
         return details;
     }
@@ -216,17 +220,16 @@ fn backend_details(known: &Backend, backend: &Backend, (before, after): (&Config
 }
 
 /// A backend's time limits on its own route, which hold wherever no route has its own.
-fn limits(config: &Config, backend: &Backend) -> Option<Limits> {
+fn limits<'c>(config: &'c Config, backend: &Backend) -> Option<&'c AttemptTimeouts> {
     let own = config.routes.get(backend.id.as_str()).or_else(|| config.routes.get(backend.model_name.as_str()))?;
     let member = own.tiers.iter().flat_map(|tier| &tier.members).find(|member| member.backend == backend.id)?;
-    Some(Limits(outline::timeouts(&member.timeouts)))
+    Some(&member.timeouts)
 }
 
-struct Limits(Outline);
-
-impl PartialEq for Limits {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.0 == other.0.0
+fn limit_details(known: &AttemptTimeouts, limits: &AttemptTimeouts) -> Vec<String> {
+    match known == limits {
+        true => Vec::new(),
+        false => differences(&outline::timeouts(known), &outline::timeouts(limits), |_| true),
     }
 }
 
@@ -298,6 +301,9 @@ fn seats(route: &Route) -> Vec<Seat<'_>> {
 
 fn route_details(known: &Route, route: &Route, (before, after): (&Config, &Config)) -> Vec<String> {
     let mut details = Vec::new();
+    if known == route {
+        return details;
+    }
     let (old, new) = (seats(known), seats(route));
     for seat in &new {
         let id = &seat.member.backend;
@@ -315,13 +321,12 @@ fn route_details(known: &Route, route: &Route, (before, after): (&Config, &Confi
         // What is the same everywhere is said at the backend.
         let elsewhere = |config: &Config, member: &Member| {
             let backend = config.backends.get(&member.backend)?;
-            limits(config, backend).map(|limits| limits == Limits(outline::timeouts(&member.timeouts)))
+            limits(config, backend).map(|limits| *limits == member.timeouts)
         };
         let is_own = route.origin != Origin::BackendId
             && (elsewhere(before, was.member) != Some(true) || elsewhere(after, seat.member) != Some(true));
         if is_own {
-            let limits = (outline::timeouts(&was.member.timeouts), outline::timeouts(&seat.member.timeouts));
-            let own = differences(&limits.0, &limits.1, |_| true);
+            let own = limit_details(&was.member.timeouts, &seat.member.timeouts);
             details.extend(own.into_iter().map(|detail| format!("{id} {detail}")));
         }
     }

@@ -10,8 +10,8 @@ use crate::backend::Permit;
 use crate::backend::outcome::{Class, Outcome};
 use crate::clock::{self, Instant};
 use crate::config::BackendId;
-use crate::telemetry::PairHandles;
 use crate::telemetry::labels::{AttemptOutcome, FailureDetail, Label as _, ResendReason, TokenType};
+use crate::telemetry::{Lazily, PairHandles};
 
 /// Largest error body that is looked into and shown (spec/wire.md 1.3).
 pub const MAX_ERROR_BODY_BYTES: usize = 1 << 20;
@@ -19,7 +19,7 @@ pub const MAX_ERROR_BODY_BYTES: usize = 1 << 20;
 /// One upstream call under way. Dropped without a word it counts as cancelled, and its permit gives everything back.
 pub struct Attempt {
     permit: Option<Permit>,
-    handles: Arc<PairHandles>,
+    handles: Arc<Lazily<PairHandles>>,
     started: Instant,
     /// Set where another attempt beside it has answered first.
     overtaken: Option<Rc<Cell<bool>>>,
@@ -29,7 +29,12 @@ pub struct Attempt {
 
 impl Attempt {
     /// Begins with the permit that was taken. `overtaken` is shared with the attempt beside it, if there may be one.
-    pub fn begin(permit: Permit, handles: &Arc<PairHandles>, overtaken: Option<Rc<Cell<bool>>>, now: Instant) -> Self {
+    pub fn begin(
+        permit: Permit,
+        handles: &Arc<Lazily<PairHandles>>,
+        overtaken: Option<Rc<Cell<bool>>>,
+        now: Instant,
+    ) -> Self {
         handles.in_flight.inc();
         Self { permit: Some(permit), handles: Arc::clone(handles), started: now, overtaken, verdict: None }
     }
@@ -45,7 +50,7 @@ impl Attempt {
     }
 
     /// Its metrics.
-    pub fn handles(&self) -> &Arc<PairHandles> {
+    pub fn handles(&self) -> &Arc<Lazily<PairHandles>> {
         &self.handles
     }
 

@@ -18,8 +18,8 @@ use crate::backend::latency::Tail;
 use crate::clock::{self, Instant};
 use crate::config::Hedge;
 use crate::router::{Chosen, Plan};
-use crate::telemetry::RouteHandles;
 use crate::telemetry::labels::{AttemptKind, HedgeResult};
+use crate::telemetry::{Lazily, RouteHandles};
 
 /// Fewer samples say too little about which call is slow.
 const LEAST_SAMPLES: u32 = 20;
@@ -44,7 +44,7 @@ pub(super) enum Other {
 
 /// One hedge among its route's: counted by what came of it, when it drops.
 struct Counted {
-    handles: Arc<RouteHandles>,
+    handles: Arc<Lazily<RouteHandles>>,
     result: HedgeResult,
 }
 

@@ -13,9 +13,9 @@ use super::trail::{AttemptResult, Entry, Trail};
 use super::usage::Usage;
 use crate::clock::{self, Instant};
 use crate::router::RouteEntry;
-use crate::telemetry::RouteHandles;
 use crate::telemetry::access_log::{Line, Number, Word, WorkerLog, key};
 use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome};
+use crate::telemetry::{Lazily, RouteHandles};
 
 /// Status that stands for a client that left before the head.
 const CLIENT_GONE: u16 = 499;
@@ -63,7 +63,7 @@ pub struct Record {
     status: u16,
     outcome: Option<RequestOutcome>,
     intended: Option<RequestOutcome>,
-    unrouted: Arc<RouteHandles>,
+    unrouted: Arc<Lazily<RouteHandles>>,
     log: Option<WorkerLog>,
     _live: Live,
     _held: Option<Live>,
@@ -92,7 +92,7 @@ impl Record {
     pub fn new(
         id: Arc<str>,
         started: Instant,
-        unrouted: &Arc<RouteHandles>,
+        unrouted: &Arc<Lazily<RouteHandles>>,
         log: Option<WorkerLog>,
         live: Live,
     ) -> Self {

@@ -24,8 +24,8 @@ use crate::backend::outcome::{Class, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::config::Backend;
 use crate::error::ErrorType;
-use crate::telemetry::PairHandles;
 use crate::telemetry::labels::{RequestOutcome, StreamEnd};
+use crate::telemetry::{Lazily, PairHandles};
 
 /// How long the rest of a finished answer may take to arrive before its connection is given up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -111,7 +111,7 @@ pub struct Relay {
     length: Option<u64>,
     api: Api,
     attempt: Option<Attempt>,
-    handles: Arc<PairHandles>,
+    handles: Arc<Lazily<PairHandles>>,
     backend: Arc<Backend>,
     expose_backend: bool,
     end: Option<StreamEnd>,

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use super::picker::{MAX_VIRTUAL_START, Picker};
 use super::plan::{Chosen, Exhausted, Plan};
 use super::selection::{self, Bench, Scratch};
-use super::table::{Candidate, Table};
+use super::table::{Candidate, RouteEntry, Table};
 use crate::backend::Outbox;
 use crate::clock::Instant;
 
 /// One worker's table and balancing credits.
 pub struct Desk {
     table: Arc<Table>,
-    pickers: Vec<Vec<Picker>>,
+    /// By the route's position; none where this worker has made no pick yet: of a thousand routes few are asked for.
+    pickers: Vec<Option<Box<[Picker]>>>,
+    /// Bound of virtual starts.
+    virtual_start: u32,
     outbox: Arc<Outbox>,
     random: fastrand::Rng,
     scratch: Scratch,
@@ -22,15 +25,15 @@ pub struct Desk {
 
 impl Desk {
     /// Begins with fresh credits.
-    pub fn new(table: Arc<Table>, outbox: Arc<Outbox>, mut random: fastrand::Rng) -> Self {
-        let pickers = table.pickers(|| random.u32(..MAX_VIRTUAL_START));
-        Self { table, pickers, outbox, random, scratch: Scratch::default() }
+    pub fn new(table: Arc<Table>, outbox: Arc<Outbox>, random: fastrand::Rng) -> Self {
+        let pickers = vec![None; table.size()];
+        Self { table, pickers, virtual_start: MAX_VIRTUAL_START, outbox, random, scratch: Scratch::default() }
     }
 
     /// As if no pick had been made, not even a virtual one.
     #[cfg(test)]
     pub(super) fn without_virtual_start(mut self) -> Self {
-        self.pickers = self.table.pickers(|| 0);
+        self.virtual_start = 1;
         self
     }
 
@@ -57,12 +60,12 @@ impl Desk {
         // A plan of the table before a reload finds its pickers gone or moved: it balances on fresh ones.
         let mut fresh;
         let pickers = if plan.is_of(&self.table) {
-            self.pickers[plan.route().index].as_mut_slice()
+            let (random, bound) = (&mut self.random, self.virtual_start);
+            let pickers = &mut self.pickers[plan.route().index];
+            &mut **pickers.get_or_insert_with(|| fresh_pickers(plan.route(), || random.u32(..bound)))
         } else {
-            let strategy = plan.route().config.strategy;
-            let weights = |tier: &Vec<Candidate>| tier.iter().map(|member| member.weight).collect::<Vec<_>>();
-            fresh = plan.route().tiers.iter().map(|tier| Picker::new(strategy, &weights(tier), 0)).collect::<Vec<_>>();
-            fresh.as_mut_slice()
+            fresh = fresh_pickers(plan.route(), || 0);
+            &mut *fresh
         };
         let (outbox, random, scratch) = (&self.outbox, &mut self.random, &mut self.scratch);
         select(plan, &mut Bench { pickers, outbox, random, scratch, now })
@@ -70,19 +73,31 @@ impl Desk {
 
     /// Goes on with another table: credits of members that stay in their route and tier are kept.
     pub fn carry_over(&mut self, table: &Arc<Table>) {
-        let mut pickers = table.pickers(|| self.random.u32(..MAX_VIRTUAL_START));
+        let mut pickers = vec![None; table.size()];
         for route in table.routes() {
             let Some(earlier) = self.table.find(route.config.name.as_str()) else { continue };
+            let Some(known) = &self.pickers[earlier.index] else { continue };
+            let mut own = fresh_pickers(route, || self.random.u32(..self.virtual_start));
             for (tier, members) in route.tiers.iter().enumerate() {
                 let Some(old) = earlier.tiers.get(tier) else { continue };
                 let kept = members.iter().enumerate().filter_map(|(new, member)| {
                     let at = old.iter().position(|known| known.backend.id() == member.backend.id())?;
                     Some((new, at))
                 });
-                pickers[route.index][tier].carry_over(&self.pickers[earlier.index][tier], kept);
+                own[tier].carry_over(&known[tier], kept);
             }
+            pickers[route.index] = Some(own);
         }
         self.pickers = pickers;
         self.table = Arc::clone(table);
     }
+}
+
+/// Pickers of a route, one per tier. `start` draws the virtual start.
+fn fresh_pickers(route: &RouteEntry, mut start: impl FnMut() -> u32) -> Box<[Picker]> {
+    let picker = |tier: &Vec<Candidate>| {
+        let weights: Vec<u64> = tier.iter().map(|candidate| candidate.weight).collect();
+        Picker::new(route.config.strategy, &weights, start())
+    };
+    route.tiers.iter().map(picker).collect()
 }

@@ -58,7 +58,8 @@ impl Picker {
             .filter(|(_, weight)| **weight > 0)
             .map(|(index, weight)| Entrant { index, weight: *weight, in_flight: 0, latency: None })
             .collect();
-        if !entrants.is_empty() && picker.is_smooth() {
+        // With one entrant every pick leaves its credit as it was.
+        if 1 < entrants.len() && picker.is_smooth() {
             for _ in 0..virtual_start {
                 let chosen = picker.richest(entrants.iter());
                 picker.commit(&entrants, chosen);

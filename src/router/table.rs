@@ -1,19 +1,18 @@
 //! The routing table: every route with the backends it may use. Immutable; a reload builds the next one beside it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderValue;
 
 use super::hedge_budget::HedgeBudget;
-use super::picker::Picker;
 use super::plan::Need;
 use super::retry_budget::RetryBudget;
 use crate::backend::Backend;
-use crate::config::{self, AttemptTimeouts, BackendId, Config, Reasoning, RouteName};
+use crate::config::{self, AttemptTimeouts, BackendId, Config, Origin, Reasoning, RouteName};
 use crate::provider::{self, Target};
-use crate::telemetry::{PairHandles, RouteHandles};
+use crate::telemetry::{Lazily, Metrics, PairHandles, RouteHandles};
 
 /// Weights are compared in millionths.
 const WEIGHT_UNIT: f64 = 1_000_000.0;
@@ -31,7 +30,7 @@ pub struct Candidate {
     /// Its time limits on this route.
     pub timeouts: AttemptTimeouts,
     /// Its metrics on this route.
-    pub handles: Arc<PairHandles>,
+    pub handles: Arc<Lazily<PairHandles>>,
 }
 
 impl Candidate {
@@ -62,7 +61,7 @@ pub struct RouteEntry {
     /// Candidates of equal priority, best first.
     pub tiers: Vec<Vec<Candidate>>,
     /// Its metrics.
-    pub handles: Arc<RouteHandles>,
+    pub handles: Arc<Lazily<RouteHandles>>,
     /// What its requests may add to the load by extra attempts; outlives a reload.
     pub retry_budget: Arc<RetryBudget>,
     /// How many of its requests may be hedged; outlives a reload.
@@ -78,6 +77,19 @@ impl RouteEntry {
     pub(super) fn matched<'a>(&self, model: &'a str) -> Option<&'a str> {
         let (prefix, suffix) = self.config.name.as_str().split_once('*')?;
         model.strip_prefix(prefix)?.strip_suffix(suffix)
+    }
+
+    /// Makes the series that a first failure must find at zero.
+    fn make_series(&self, metrics: &Metrics, known: Option<&Arc<Self>>) {
+        LazyLock::force(&self.handles);
+        for candidate in self.candidates() {
+            LazyLock::force(&candidate.handles);
+        }
+        let ids = |entry: &Self| entry.candidates().map(|candidate| candidate.backend.id().clone()).collect::<Vec<_>>();
+        let own = ids(self);
+        if known.is_none_or(|known| ids(known) != own) {
+            metrics.failovers(self.config.name.as_str(), &own.iter().map(BackendId::as_str).collect::<Vec<_>>());
+        }
     }
 
     /// All candidates in plan order.
@@ -108,31 +120,33 @@ pub struct Ready {
 }
 
 impl Table {
-    /// Builds the table. `ready` holds every backend of the configuration; the budgets of routes that `earlier` has go on.
+    /// Builds the table. `ready` holds every backend of the configuration; budgets and handles of what `earlier` has go on.
     pub fn build(
         config: &Arc<Config>,
         ready: &HashMap<BackendId, Ready>,
-        metrics: &crate::telemetry::Metrics,
+        metrics: &Arc<Metrics>,
         earlier: Option<&Self>,
     ) -> Arc<Self> {
         let mut index = 0;
+        let routed = routed(config);
         let mut entry = |route: &Arc<config::Route>| {
+            let known = earlier.and_then(|table| table.named(&route.name));
             let tiers = route.tiers.iter().map(|tier| {
-                tier.members.iter().filter_map(|member| candidate(route, member, ready, metrics)).collect()
+                tier.members.iter().filter_map(|member| candidate(route, member, ready, metrics, known)).collect()
             });
-            let ids = route.tiers.iter().flat_map(|tier| &tier.members).map(|member| member.backend.as_str());
-            metrics.failovers(route.name.as_str(), &ids.collect::<Vec<_>>());
-            let (retry_budget, hedge_budget) = earlier.and_then(|table| table.budgets(&route.name)).unwrap_or_default();
             let entry = RouteEntry {
                 config: Arc::clone(route),
                 tiers: tiers.collect(),
-                handles: metrics.route(route.name.as_str()),
-                retry_budget,
-                hedge_budget,
+                handles: known.map_or_else(|| metrics.route(route.name.as_str()), |known| Arc::clone(&known.handles)),
+                retry_budget: known.map(|known| Arc::clone(&known.retry_budget)).unwrap_or_default(),
+                hedge_budget: known.map(|known| Arc::clone(&known.hedge_budget)).unwrap_or_default(),
                 shown: provider::shown(route.name.as_str()),
                 index,
             };
             index += 1;
+            if is_expected(route, &routed) {
+                entry.make_series(metrics, known);
+            }
             Arc::new(entry)
         };
         let routes = config.routes.iter().map(|(name, route)| (name.clone(), entry(route))).collect();
@@ -146,11 +160,9 @@ impl Table {
         self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| matches(route.config.name.as_str(), name)))
     }
 
-    /// The budgets of the route of exactly this name.
-    fn budgets(&self, name: &RouteName) -> Option<(Arc<RetryBudget>, Arc<HedgeBudget>)> {
-        let wildcard = || self.wildcards.iter().find(|route| route.config.name == *name);
-        let route = self.routes.get(name).or_else(wildcard)?;
-        Some((Arc::clone(&route.retry_budget), Arc::clone(&route.hedge_budget)))
+    /// The route of exactly this name.
+    fn named(&self, name: &RouteName) -> Option<&Arc<RouteEntry>> {
+        self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| route.config.name == *name))
     }
 
     /// Every exact route.
@@ -168,24 +180,32 @@ impl Table {
     /// Every backend that a route uses, once.
     pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let all = self.routes.values().chain(&self.wildcards).flat_map(|route| route.candidates());
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         all.map(|candidate| &candidate.backend).filter(move |backend| seen.insert(backend.id().clone()))
     }
 
-    /// Fresh pickers for a worker, one per route and tier. `start` draws the virtual start.
-    pub(super) fn pickers(&self, mut start: impl FnMut() -> u32) -> Vec<Vec<Picker>> {
-        let mut pickers = vec![Vec::new(); self.size];
-        for route in self.routes.values().chain(&self.wildcards) {
-            pickers[route.index] = route
-                .tiers
-                .iter()
-                .map(|tier| {
-                    let weights: Vec<u64> = tier.iter().map(|candidate| candidate.weight).collect();
-                    Picker::new(route.config.strategy, &weights, start())
-                })
-                .collect();
+    /// How many routes there are: positions are below it.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// Backends that a route of its own stands in front of.
+fn routed(config: &Config) -> HashSet<BackendId> {
+    let named = config.routes.values().filter(|route| matches!(route.origin, Origin::Router | Origin::Group));
+    named.flat_map(|route| &route.tiers).flat_map(|tier| &tier.members).map(|member| member.backend.clone()).collect()
+}
+
+/// Whether requests for a route are to be expected, so that its series stand at zero from the start. Nobody writes a name of
+/// its own for what he calls by another; a thousand such names would be most of all series.
+fn is_expected(route: &config::Route, routed: &HashSet<BackendId>) -> bool {
+    match route.origin {
+        Origin::Router | Origin::Group | Origin::Alias | Origin::Wildcard => true,
+        Origin::Implicit => {
+            let mut members = route.tiers.iter().flat_map(|tier| &tier.members);
+            members.any(|member| !routed.contains(&member.backend))
         }
-        pickers
+        Origin::BackendId => false,
     }
 }
 
@@ -193,16 +213,21 @@ fn candidate(
     route: &config::Route,
     member: &config::Member,
     ready: &HashMap<BackendId, Ready>,
-    metrics: &crate::telemetry::Metrics,
+    metrics: &Arc<Metrics>,
+    earlier: Option<&Arc<RouteEntry>>,
 ) -> Option<Candidate> {
-    let known = ready.get(&member.backend)?;
+    let ready = ready.get(&member.backend)?;
+    let known = earlier.and_then(|entry| entry.candidates().find(|known| *known.backend.id() == member.backend));
     Some(Candidate {
-        backend: Arc::clone(&known.backend),
-        target: Arc::clone(&known.target),
-        tls: known.tls.clone(),
+        backend: Arc::clone(&ready.backend),
+        target: Arc::clone(&ready.target),
+        tls: ready.tls.clone(),
         weight: (member.weight * WEIGHT_UNIT) as u64,
         timeouts: member.timeouts.clone(),
-        handles: metrics.pair(route.name.as_str(), member.backend.as_str()),
+        handles: known.map_or_else(
+            || metrics.pair(route.name.as_str(), member.backend.as_str()),
+            |known| Arc::clone(&known.handles),
+        ),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use prometheus::IntCounter;
 use tokio::sync::Notify;
@@ -15,7 +15,7 @@ use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::labels::{AuthFailure, Label as _};
-use crate::telemetry::{Metrics, RouteHandles};
+use crate::telemetry::{Lazily, Metrics, RouteHandles};
 
 /// What all workers share.
 pub(super) struct Shared {
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     /// The table in force.
     pub(super) current: CurrentTable,
     /// Counts requests that found no route.
-    pub(super) unrouted: Arc<RouteHandles>,
+    pub(super) unrouted: Arc<Lazily<RouteHandles>>,
     /// The access log, where one is written.
     pub(super) log: Option<AccessLog>,
     /// Clients turned away, in the order of [`AuthFailure::ALL`]: a flood of them must not queue at a look-up.
@@ -47,6 +47,7 @@ impl Shared {
     /// Shared state of a gateway that is about to start.
     pub(super) fn new(metrics: Arc<Metrics>, current: CurrentTable, log: Option<AccessLog>) -> Arc<Self> {
         let unrouted = metrics.route("_none");
+        LazyLock::force(&unrouted);
         let auth_failures =
             AuthFailure::ALL.iter().map(|failure| metrics.auth_failures.child(&[failure.name()])).collect();
         Arc::new(Self {

@@ -112,11 +112,15 @@ impl SupervisorActor {
             router.swap(&table);
         }
         let now = clock::now();
-        for backend in before {
-            let goes_on = self.backends.values().any(|kept| kept.backend.is_same_cell(&backend));
-            if !goes_on {
-                self.gone.leave(backend, now);
-            }
+        let goes_on = |backend: &Backend| {
+            let known = self.backends.get(backend.id());
+            let is_it = |kept: &Kept| kept.backend.is_same_cell(backend);
+            // Under its own name in most cases; a renamed one is looked for.
+            known.is_some_and(is_it) || self.backends.values().any(is_it)
+        };
+        let left: Vec<Arc<Backend>> = before.into_iter().filter(|backend| !goes_on(backend)).collect();
+        for backend in left {
+            self.gone.leave(backend, now);
         }
         Ok(())
     }
@@ -181,6 +185,8 @@ fn build(
         let Some(wanted) = config.backends.get(&id) else { continue };
         let known = matched.remove(&id);
         let scopes = registry.scopes(wanted);
+        // Its series stand already, and their labels are part of its identity.
+        let is_counted = known.as_ref().is_some_and(|known| *known.backend.id() == id);
         let mine = match known {
             Some(mut known) => {
                 if *known.backend.config() != *wanted {
@@ -190,11 +196,12 @@ fn build(
             }
             None => Kept::new(Backend::start(Arc::clone(wanted), scopes, Arc::clone(observer) as Arc<_>)),
         };
-        let labels =
-            [id.as_str(), wanted.provider.name(), wanted.upstream_model.as_str(), wanted.base_url.host.as_str()];
-        metrics.backend_info.child(&labels).set(1);
-        metrics.backend(id.as_str());
-        metrics.endpoint(&wanted.base_url.endpoint());
+        if !is_counted {
+            let (model, host) = (wanted.upstream_model.as_str(), wanted.base_url.host.as_str());
+            metrics.backend_info.child(&[id.as_str(), wanted.provider.name(), model, host]).set(1);
+            metrics.backend(id.as_str());
+            metrics.endpoint(&wanted.base_url.endpoint());
+        }
         let backend = || Arc::clone(&mine.backend);
         subjects.push(Subject { backend: backend(), target: Arc::clone(&target), tls: tls.clone() });
         ready.insert(id.clone(), Ready { backend: backend(), target, tls });

@@ -1,7 +1,6 @@
 //! Handles that a routing table holds, so that counting is an index and an add.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
@@ -26,6 +25,10 @@ impl<M: Child> Set<M> {
         &self.0[label.index()]
     }
 }
+
+/// Handles that are made when they are first needed: series that nobody may ever count in are not exported, and a configuration
+/// of a thousand backends costs what is used of it.
+pub type Lazily<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
 
 /// The metrics of one route.
 pub struct RouteHandles {
@@ -350,11 +353,16 @@ impl Metrics {
         Arc::new(metrics)
     }
 
-    /// The handles of a route; every series that is not lazy exists from now on.
-    pub fn route(&self, route: &str) -> Arc<RouteHandles> {
+    /// The handles of a route. Once they are made, every series that is not lazy itself exists.
+    pub fn route(self: &Arc<Self>, route: &str) -> Arc<Lazily<RouteHandles>> {
+        let (metrics, route) = (Arc::clone(self), route.to_owned());
+        Arc::new(LazyLock::new(Box::new(move || metrics.make_route(&route))))
+    }
+
+    fn make_route(&self, route: &str) -> RouteHandles {
         let requests =
             |stream: &'static str| Set::new::<RequestOutcome>(|outcome| self.requests.child(&[route, outcome, stream]));
-        Arc::new(RouteHandles {
+        RouteHandles {
             requests: [requests("false"), requests("true")],
             durations: Set::new::<Asked>(|stream| self.durations.child(&[route, stream])),
             overheads: Set::new::<Asked>(|stream| self.overheads.child(&[stream])),
@@ -374,13 +382,18 @@ impl Metrics {
             queue_wait: self.queue_wait.child(&[route]),
             client_retries: self.client_retries.child(&[route]),
             time_to_first_token: self.first_token.child(&[route]),
-        })
+        }
     }
 
     /// The handles of a backend on a route.
-    pub fn pair(&self, route: &str, backend: &str) -> Arc<PairHandles> {
+    pub fn pair(self: &Arc<Self>, route: &str, backend: &str) -> Arc<Lazily<PairHandles>> {
+        let (metrics, route, backend) = (Arc::clone(self), route.to_owned(), backend.to_owned());
+        Arc::new(LazyLock::new(Box::new(move || metrics.make_pair(&route, &backend))))
+    }
+
+    fn make_pair(&self, route: &str, backend: &str) -> PairHandles {
         let duration = |result| self.attempt_durations.child(&[backend, result]);
-        Arc::new(PairHandles {
+        PairHandles {
             attempts: Set::new::<AttemptOutcome>(|outcome| self.attempts.child(&[route, backend, outcome])),
             streams: Set::new::<StreamEnd>(|end| self.streams.child(&[route, backend, end])),
             tokens: Set::new::<TokenType>(|kind| self.tokens.child(&[route, backend, kind])),
@@ -390,7 +403,7 @@ impl Metrics {
             resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
             retries: self.retries.child(&[route, backend]),
             in_flight: self.attempts_in_flight.child(&[backend]),
-        })
+        }
     }
 
     /// Makes the series of a backend that its actor counts at edges, so that a first opening is a rate and not a birth.
@@ -448,8 +461,10 @@ mod tests {
     #[test]
     fn series_stand_at_zero_from_the_start() {
         let metrics = Metrics::new();
-        let _route = metrics.route("r");
-        let _pair = metrics.pair("r", "b");
+        let (route, pair) = (metrics.route("r"), metrics.pair("r", "b"));
+        assert!(!metrics.encode().contains("route=\"r\""), "nobody has needed them");
+        LazyLock::force(&route);
+        LazyLock::force(&pair);
         let text = metrics.encode();
         for line in [
             "breakwater_requests_total{outcome=\"success\",route=\"r\",stream=\"true\"} 0",

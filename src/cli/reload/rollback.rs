@@ -1,6 +1,6 @@
 //! What a rollback needs to know: the configurations before, how routes did lately, and the trial under way.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::clock::{self, Instant};
@@ -95,9 +95,11 @@ pub(super) fn tallies(table: &Table) -> Tallies {
 
 fn tally(entry: &RouteEntry) -> Tally {
     let mut tally = Tally::default();
+    // Handles that nobody has needed have counted nothing.
+    let Some(handles) = LazyLock::get(&entry.handles) else { return tally };
     for asked in Asked::ALL {
         for outcome in RequestOutcome::ALL {
-            let ended = entry.handles.requests(*outcome, *asked).get();
+            let ended = handles.requests(*outcome, *asked).get();
             match outcome {
                 RequestOutcome::Success => tally.good += ended,
                 RequestOutcome::Exhausted

@@ -22,6 +22,9 @@ const KEPT: usize = 20;
 /// Most problems that a report shows: a file with more is wrong as a whole.
 const MAX_PROBLEMS: usize = 100;
 
+/// Most changes that a report shows: who rewrites a whole file compares the files.
+const MAX_CHANGES: usize = 100;
+
 /// Longest wait for the report of a reload: a load takes milliseconds, a half-written file a second look.
 const REPORT_WAIT: Duration = Duration::from_secs(10);
 
@@ -96,6 +99,15 @@ impl ReloadReport {
         }
     }
 
+    /// What comes, goes and changes, a line each; beyond `most` the rest is counted.
+    pub fn told(&self, most: usize) -> Vec<String> {
+        let mut lines: Vec<String> = self.changes.iter().take(most).map(Change::to_string).collect();
+        if most < self.changes.len() {
+            lines.push(format!("and {} more", self.changes.len() - most));
+        }
+        lines
+    }
+
     /// Whether the file cannot be used.
     pub fn is_rejected(&self) -> bool {
         self.result == ReloadResult::Rejected
@@ -117,7 +129,7 @@ impl ReloadReport {
             "from": self.from,
             "to": self.to,
             "took_ms": self.took.as_millis() as u64,
-            "changes": self.changes.iter().map(Change::to_string).collect::<Vec<_>>(),
+            "changes": self.told(MAX_CHANGES),
             "restart_required": self.restart,
             "problems": problems.collect::<Vec<_>>(),
             "refused": self.refused,
