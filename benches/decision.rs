@@ -17,6 +17,8 @@
 
 #[path = "decision/actors.rs"]
 mod actors;
+#[path = "decision/configuration.rs"]
+mod configuration;
 #[path = "decision/desk.rs"]
 mod desk;
 #[path = "decision/meter.rs"]
@@ -69,5 +71,6 @@ fn run(mut meter: Meter) -> Result<(), String> {
     telling::measure(&mut meter);
     actors::measure(&mut meter)?;
     desk::measure(&mut meter)?;
+    configuration::measure(&mut meter)?;
     meter.finish()
 }

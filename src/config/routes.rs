@@ -4,6 +4,8 @@
 mod fallbacks;
 mod model_names;
 
+use std::collections::HashMap;
+
 use indexmap::IndexMap;
 
 use super::context::{At, Context, Located};
@@ -113,11 +115,35 @@ pub(super) fn covers(pattern: &str, name: &str) -> bool {
     prefix.len() + suffix.len() <= name.len() && name.starts_with(prefix) && name.ends_with(suffix)
 }
 
+/// Entries by what they are called: routes name thousands of them.
+pub(super) struct Names<'r> {
+    by_model_name: HashMap<&'r str, Vec<usize>>,
+    by_id: HashMap<&'r str, usize>,
+}
+
+impl<'r> Names<'r> {
+    /// Looks through all entries.
+    pub(super) fn of(entries: &'r [Entry<'r>]) -> Self {
+        let mut names = Self { by_model_name: HashMap::new(), by_id: HashMap::new() };
+        for (at, entry) in entries.iter().enumerate() {
+            names.by_model_name.entry(entry.model.model_name.value.as_str()).or_default().push(at);
+            names.by_id.entry(entry.id.as_str()).or_insert(at);
+        }
+        names
+    }
+
+    /// All entries of that `model_name`, else the one of that id.
+    fn find(&self, name: &str) -> Option<Vec<usize>> {
+        self.by_model_name.get(name).cloned().or_else(|| self.by_id.get(name).map(|at| vec![*at]))
+    }
+}
+
 /// Builds them. `unsupported` holds the names of entries that were left out, and why.
 pub(super) struct Compiler<'r, 'c> {
     pub(super) context: &'r Context<'c>,
     pub(super) raw: &'r Raw<'c>,
     pub(super) entries: &'r [Entry<'r>],
+    pub(super) names: Names<'r>,
     pub(super) unsupported: &'r [(String, String)],
     pub(super) broken: &'r [String],
     pub(super) implicit_routes: ImplicitRoutes,
@@ -194,7 +220,7 @@ impl<'r> Compiler<'r, '_> {
     }
 
     fn check_shadow(&self, name: &Located<String>, what: &str) {
-        if self.entries.iter().any(|entry| entry.model.model_name.value == name.value) {
+        if self.names.by_model_name.contains_key(name.value.as_str()) {
             let message = format!(
                 "{what} takes the name of the `model_name` `{}`, which is then not callable by itself",
                 name.value
@@ -341,15 +367,7 @@ impl<'r> Compiler<'r, '_> {
 
     /// The entries of a name; none if it is unknown, which is then said.
     fn find(&self, name: &Located<String>, who: &str) -> Option<Vec<usize>> {
-        let named = |known: &dyn Fn(&Entry<'_>) -> bool| -> Vec<usize> {
-            self.entries.iter().enumerate().filter(|(_, entry)| known(entry)).map(|(at, _)| at).collect()
-        };
-        let by_model_name = named(&|entry| entry.model.model_name.value == name.value);
-        let found = match by_model_name.is_empty() {
-            false => by_model_name,
-            true => named(&|entry| entry.id.as_str() == name.value),
-        };
-        if !found.is_empty() {
+        if let Some(found) = self.names.find(&name.value) {
             return Some(found);
         }
         if self.broken.contains(&name.value) {

@@ -7,7 +7,7 @@ use super::check::Checker;
 use super::context::{At, Context, Located};
 use super::endpoint::{self, Endpoint, Gone};
 use super::raw::{Model, Raw};
-use super::routes::{Compiler, Entry};
+use super::routes::{Compiler, Entry, Names};
 use super::{BackendId, Config, policy, settings};
 
 /// Longest name of a route, a backend or a key, in characters: it becomes a header and a label.
@@ -40,6 +40,7 @@ pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Co
         context,
         raw,
         entries: &entries,
+        names: Names::of(&entries),
         unsupported: &unsupported,
         broken: &raw.broken,
         implicit_routes: read.implicit_routes,

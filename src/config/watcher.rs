@@ -75,7 +75,8 @@ impl Trigger {
         match (self, other) {
             (Self::Admin, _) | (_, Self::Admin) => Self::Admin,
             (Self::Signal, _) | (_, Self::Signal) => Self::Signal,
-            (Self::File | Self::Poll, Self::File | Self::Poll) => self,
+            (Self::File, _) | (_, Self::File) => Self::File,
+            (Self::Poll, Self::Poll) => Self::Poll,
         }
     }
 }
@@ -187,8 +188,9 @@ impl Watch {
     /// Loads again whatever the contents are, as SIGHUP and operators ask.
     pub fn reload(&self, trigger: Trigger) {
         self.said.ask(trigger);
-        // A full channel means that the thread will wake anyway.
-        let _ = self.wake.try_send(trigger);
+        // Only to wake it: a look under way may take the question first, which is then not asked again. A full channel means
+        // that the thread will wake anyway.
+        let _ = self.wake.try_send(Trigger::File);
     }
 }
 

@@ -343,7 +343,8 @@ fn a_disabled_watch_hears_only_who_asks() {
 #[test]
 fn reasons_to_look_add_up_to_the_one_that_somebody_waits_for() {
     use Trigger::{Admin, File, Poll, Signal};
-    let rows = [(File, Poll, File), (Poll, Signal, Signal), (Signal, Admin, Admin), (Admin, File, Admin)];
+    let rows =
+        [(File, Poll, File), (Poll, File, File), (Poll, Signal, Signal), (Signal, Admin, Admin), (Admin, File, Admin)];
     for (one, other, wanted) in rows {
         assert_eq!(one.or(other), wanted, "{one:?} {other:?}");
     }

@@ -1,6 +1,6 @@
 //! The parser's events to a tree, and its failures to faults.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,6 +16,12 @@ use super::{Entry, Fault, Node, Value, child_path};
 const MAX_NODES: usize = 200_000;
 /// Deepest nesting. Ours is 7; the rest is for request defaults.
 const MAX_DEPTH: usize = 64;
+/// Nesting of nearly every file.
+const SHALLOW: usize = 14;
+/// Deepest nesting that the parser takes, newtypes in each other counted.
+const PARSER_DEPTH: usize = 128;
+/// Nesting that questions to the parser use up below the node that they are about.
+const ASKING: usize = 4;
 
 #[derive(Default)]
 struct State {
@@ -24,19 +30,23 @@ struct State {
     nodes: usize,
     /// Set by a fault that ends the parse, so that the parser's own error for it is not reported too.
     is_over: bool,
+    /// Set where the file is nested deeper than it is read for: it is read once more.
+    is_too_deep: bool,
 }
 
 /// Builds the tree of one file.
 pub(super) struct Builder<'t> {
     file: usize,
     text: &'t Text,
+    /// Deepest nesting that is read.
+    max_depth: Cell<usize>,
     state: RefCell<State>,
 }
 
 impl<'t> Builder<'t> {
     /// Begins with a file, the `file`th of those that are loaded.
     pub(super) fn new(file: usize, text: &'t Text) -> Self {
-        Self { file, text, state: RefCell::default() }
+        Self { file, text, max_depth: Cell::new(SHALLOW), state: RefCell::default() }
     }
 
     /// Everything found wrong, in the order it was met.
@@ -68,12 +78,27 @@ impl<'t> Builder<'t> {
 
     /// The first document; a second one is a fault.
     pub(super) fn documents(&self) -> Option<Rc<Node>> {
+        let root = self.first_document();
+        if !self.state.borrow().is_too_deep {
+            return root;
+        }
+        self.state.take();
+        self.max_depth.set(MAX_DEPTH);
+        self.first_document()
+    }
+
+    fn first_document(&self) -> Option<Rc<Node>> {
         let mut documents = serde_yaml::Deserializer::from_str(&self.text.text);
         let first = documents.next()?;
-        let root = match de::Deserializer::deserialize_any(first, Root { builder: self }) {
+        let levels = PARSER_DEPTH.saturating_sub(self.max_depth.get() + ASKING);
+        let root = match (Nested { levels, root: Root { builder: self } }).deserialize(first) {
             Ok(root) => root,
             Err(error) => {
-                if !self.state.borrow().is_over {
+                let is_limit = || error.to_string().starts_with(TOO_DEEP);
+                let mut state = self.state.borrow_mut();
+                state.is_too_deep |= self.max_depth.get() < MAX_DEPTH && is_limit();
+                if !state.is_over && !state.is_too_deep {
+                    drop(state);
                     self.syntax_error(&error);
                 }
                 return None;
@@ -139,7 +164,7 @@ impl<'t> Builder<'t> {
     /// Where the node of a peeking error stands; the error itself if it was not ours.
     fn peeked<E: de::Error>(&self, error: E) -> Result<usize, E> {
         let message = error.to_string();
-        match message.strip_prefix("recursion limit exceeded") {
+        match message.strip_prefix(TOO_DEEP) {
             None => Err(error),
             Some(at) => Ok(position(at).map_or(0, |(line, column)| self.text.offset(line, column))),
         }
@@ -153,6 +178,10 @@ impl<'t> Builder<'t> {
         path: &str,
         depth: usize,
     ) -> Result<Rc<Node>, A::Error> {
+        if self.max_depth.get() < depth && depth <= MAX_DEPTH {
+            self.state.borrow_mut().is_too_deep = true;
+            return Err(de::Error::custom("to be read once more"));
+        }
         if depth > MAX_DEPTH {
             return Err(self.give_up("BW105", offset, path, &format!("nested deeper than {MAX_DEPTH} levels")));
         }
@@ -392,6 +421,36 @@ impl<'de> Visitor<'de> for Collection<'_, '_> {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
         self.builder.sequence(access, self.path, self.depth)
+    }
+}
+
+/// What the parser says to nesting beyond its limit.
+const TOO_DEEP: &str = "recursion limit exceeded";
+
+/// Reads the top of a file behind that many newtypes: questions about places end when the parser's limit is met, so the nearer
+/// it is the less each of them costs.
+struct Nested<'a, 't> {
+    levels: usize,
+    root: Root<'a, 't>,
+}
+
+impl<'de> DeserializeSeed<'de> for Nested<'_, '_> {
+    type Value = Option<Rc<Node>>;
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        match self.levels.checked_sub(1) {
+            Some(levels) => deserializer.deserialize_newtype_struct("", Self { levels, ..self }),
+            None => deserializer.deserialize_any(self.root),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Nested<'_, '_> {
+    type Value = Option<Rc<Node>>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+    fn visit_newtype_struct<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.deserialize(deserializer)
     }
 }
 
