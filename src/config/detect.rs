@@ -65,7 +65,7 @@ static COMPATIBLE: [Compatible; 17] = [
 ];
 
 /// Providers that LiteLLM speaks to and we do not.
-const UNSUPPORTED: [&str; 24] = [
+const UNSUPPORTED: [&str; 23] = [
     "anthropic",
     "bedrock",
     "vertex_ai",
@@ -86,7 +86,6 @@ const UNSUPPORTED: [&str; 24] = [
     "voyage",
     "jina_ai",
     "snowflake",
-    "ollama_chat",
     "triton",
     "predibase",
     "oci",
@@ -133,6 +132,21 @@ pub(super) enum Verdict<'e> {
         /// The other.
         second: String,
     },
+}
+
+/// The provider, if what an entry says by itself already rules it out: then nothing else in it is of interest.
+pub(super) fn unsupported<'e>(
+    custom: Option<&'e str>,
+    model: &'e str,
+    has_type: bool,
+    has_base: bool,
+) -> Option<&'e str> {
+    let api_type = has_type.then_some(Kind::OpenAi);
+    let evidence = Evidence { custom_llm_provider: custom, api_type, model, has_base, ..Evidence::default() };
+    match detect(evidence) {
+        Verdict::Unsupported(provider) => Some(provider),
+        Verdict::Known { .. } | Verdict::Contradiction { .. } => None,
+    }
 }
 
 /// Decides: the first match counts, two explicit answers must agree.
@@ -185,6 +199,8 @@ fn by_name(name: &str) -> Option<Kind> {
     match name {
         "openai" | "text-completion-openai" => Some(Kind::OpenAi),
         "azure" | "azure_text" => Some(Kind::Azure),
+        // Its own two dialects in LiteLLM; here both go by its OpenAI-compatible one.
+        "ollama_chat" => by_name("ollama"),
         _ => COMPATIBLE.iter().find(|known| known.name == name).map(Kind::Compatible),
     }
 }
@@ -243,6 +259,7 @@ mod tests {
             (model("openai/responses/gpt-5"), "openai gpt-5"),
             (model("text-completion-openai/x"), "openai x"),
             (model("groq/llama-3"), "groq llama-3"),
+            (model("ollama_chat/llama3.1"), "ollama llama3.1"),
             (model("openrouter/meta/llama"), "openrouter meta/llama"),
             (model("anthropic/claude-x"), "unsupported anthropic"),
             (model("bedrock/x"), "unsupported bedrock"),

@@ -19,6 +19,8 @@ pub(super) struct Endpoint {
 pub(super) enum Gone {
     /// Its provider is not supported: the entry is left out with a warning.
     Unsupported(String),
+    /// It is left out for another reason, which has been said.
+    LeftOut,
     /// Something is wrong with it, which has been said.
     Broken,
 }
@@ -175,7 +177,7 @@ impl Given<'_> {
     fn deployment(&self, read: &AzureBase, at: &At, name: String) -> Result<String, Gone> {
         let is_prefixed = self.model.model.value.starts_with("azure/");
         let written = self.model.azure_deployment.as_ref().map(|name| name.value.clone());
-        let explicit = written.or_else(|| is_prefixed.then(|| name.clone()));
+        let explicit = written.or_else(|| is_prefixed.then(|| name.clone())).filter(|name| !name.is_empty());
         match (&read.deployment, explicit) {
             (Some(of_url), Some(explicit)) if *of_url != explicit => {
                 let message = format!("the URL names the deployment `{of_url}`, the entry `{explicit}`");
@@ -184,6 +186,17 @@ impl Given<'_> {
             }
             (_, Some(explicit)) => Ok(explicit),
             (Some(of_url), None) => Ok(of_url.clone()),
+            (None, None) if is_prefixed => {
+                // LiteLLM's way to reach what had no deployment in old API versions.
+                let message = format!("`azure/` names no deployment: `{}` is left out", self.model.model_name.value);
+                self.context.warning(
+                    "BW403",
+                    &self.model.model.at,
+                    message,
+                    Some("write `azure/<deployment>`".to_owned()),
+                );
+                Err(Gone::LeftOut)
+            }
             (None, None) if name.is_empty() => {
                 self.context.error("BW403", &self.model.at, "an Azure backend needs `azure_deployment`", None);
                 Err(Gone::Broken)
@@ -250,7 +263,7 @@ impl Given<'_> {
     fn openai(&self, written: Option<Url>, name: String) -> Result<Endpoint, Gone> {
         let base = self.base(written, &OPENAI_BASES)?;
         let is_from_environment = base.as_ref().is_some_and(|base| base.is_from_environment);
-        let base = self.openai_base(base, Some(OPENAI_BASE))?;
+        let base = self.openai_base(base, Some(OPENAI_BASE), false)?;
         let is_own = base.host == "api.openai.com";
         let may = self.may_use_environment(&base, is_own, is_from_environment, &OPENAI_BASES);
         self.bearer(Provider::OpenAi, base, name, &["OPENAI_API_KEY"], may, is_own)
@@ -263,7 +276,8 @@ impl Given<'_> {
         known: &'static detect::Compatible,
     ) -> Result<Endpoint, Gone> {
         let base = self.base(written, &[])?;
-        let base = self.openai_base(base, known.base)?;
+        // Ollama's own dialect begins at its root, and so does what LiteLLM's users give; OpenAI's stands below.
+        let base = self.openai_base(base, known.base, known.name == "ollama")?;
         let own = known.base.and_then(|base| url::parse(base).ok());
         let may = own.is_some_and(|own| own.base.host == base.host && own.base.port == base.port);
         self.bearer(Provider::Compatible(known.name), base, name, &[known.variable], may, false)
@@ -271,11 +285,11 @@ impl Given<'_> {
 
     fn generic(&self, written: Option<Url>, name: String) -> Result<Endpoint, Gone> {
         let base = self.base(written, &[])?;
-        let base = self.openai_base(base, None)?;
+        let base = self.openai_base(base, None, false)?;
         self.bearer(Provider::Compatible("compatible"), base, name, &[], false, false)
     }
 
-    fn openai_base(&self, base: Option<Base>, default: Option<&str>) -> Result<BaseUrl, Gone> {
+    fn openai_base(&self, base: Option<Base>, default: Option<&str>, adds_version: bool) -> Result<BaseUrl, Gone> {
         let Some(base) = base else {
             let Some(url) = default.and_then(|default| url::parse(default).ok()) else {
                 self.context.error("BW403", &self.model.at, "this provider needs `api_base`", None);
@@ -287,6 +301,10 @@ impl Given<'_> {
         if let Some(operation) = read.cut {
             let message = format!("`{operation}` is cut: a base URL ends before the operation");
             self.context.warning("BW406", &base.at, message, Some(format!("write `{}`", url::show(&read.base))));
+        }
+        if read.is_bare && adds_version {
+            let below = url::parse(&format!("{}/v1", url::show(&read.base)));
+            return below.map(|url| url.base).map_err(|refusal| self.refuse_url(refusal, &base.at));
         }
         if read.is_bare {
             let help = format!("most servers want `{}/v1`", url::show(&read.base));

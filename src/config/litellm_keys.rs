@@ -4,6 +4,8 @@
 /// A section of a LiteLLM file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
+    /// The file itself.
+    Top,
     /// `model_list[]`.
     Entry,
     /// `model_list[].litellm_params`.
@@ -38,9 +40,10 @@ pub(super) enum Meaning {
 /// Looks a key up.
 pub(super) fn meaning(scope: Scope, key: &str) -> Meaning {
     let (protective, not_applicable, silent): (&[&str], &[&str], &[&str]) = match scope {
+        Scope::Top => (TOP_PROTECTIVE, TOP, &[]),
         Scope::Entry => (&[], ENTRY, &[]),
         Scope::Params => (&["max_budget"], PARAMS, &["use_in_pass_through", "merge_reasoning_content_in_choices"]),
-        Scope::ModelInfo => (&["access_groups", "access_windows", "team_id"], MODEL_INFO, &[]),
+        Scope::ModelInfo => (&["access_windows"], MODEL_INFO, &[]),
         Scope::Router => (ROUTER_PROTECTIVE, ROUTER, &["set_verbose", "debug_level"]),
         Scope::LiteLlm => {
             (LITELLM_PROTECTIVE, LITELLM, &["drop_params", "telemetry", "set_verbose", "turn_off_message_logging"])
@@ -57,6 +60,35 @@ pub(super) fn meaning(scope: Scope, key: &str) -> Meaning {
         _ if scope == Scope::ModelInfo => Meaning::Free,
         _ => Meaning::Unknown,
     }
+}
+
+/// Whether LiteLLM knows a setting, but not at the top of a file: there it takes no notice of it.
+pub(super) fn is_misplaced(key: &str) -> bool {
+    const HONOURED: [&str; 14] = [
+        "num_retries",
+        "timeout",
+        "stream_timeout",
+        "request_timeout",
+        "allowed_fails",
+        "cooldown_time",
+        "disable_cooldowns",
+        "routing_strategy",
+        "model_group_alias",
+        "fallbacks",
+        "default_fallbacks",
+        "context_window_fallbacks",
+        "content_policy_fallbacks",
+        "json_logs",
+    ];
+    let scopes = [Scope::Router, Scope::LiteLlm, Scope::General];
+    HONOURED.contains(&key)
+        || scopes.into_iter().any(|scope| matches!(meaning(scope, key), Meaning::Silent | Meaning::NotApplicable))
+}
+
+/// Only LiteLLM's own virtual keys are held back by it. There are none here: who may ask at all may ask for every route, or for
+/// those of his `auth.keys` entry.
+pub(super) fn is_of_virtual_keys(scope: Scope, key: &str) -> bool {
+    scope == Scope::ModelInfo && matches!(key, "access_groups" | "team_id" | "team_public_model_name")
 }
 
 /// Where a key that is unknown here is known.
@@ -96,7 +128,10 @@ pub(super) fn elsewhere(path: &str, key: &str) -> Option<&'static str> {
         {
             Some("it belongs under `resilience`")
         }
-        "timeout" if is_route || path.is_empty() => Some("write `resilience: {timeouts: {first_byte: …}}`"),
+        "timeout" | "request_timeout" | "stream_timeout" if path.is_empty() => {
+            Some("it belongs under `router_settings`")
+        }
+        "timeout" if is_route => Some("write `resilience: {timeouts: {first_byte: …}}`"),
         "circuit_breaker" | "quota" | "health_check" | "classify" | "max_in_flight" if is_route => {
             Some("it is per backend: put it under `model_list[].resilience` or the top-level `resilience`")
         }
@@ -119,6 +154,28 @@ pub(super) fn elsewhere(path: &str, key: &str) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// Sections that hold callers or answers back.
+pub(super) const TOP_PROTECTIVE: &[&str] = &["guardrails", "policies", "policy_attachments"];
+
+/// Sections of what LiteLLM does beside routing.
+pub(super) const TOP: &[&str] = &[
+    "agent_list",
+    "agents",
+    "assistant_settings",
+    "callback_settings",
+    "files_settings",
+    "finetune_settings",
+    "mcp_aliases",
+    "mcp_servers",
+    "mcp_tools",
+    "prompts",
+    "search_tools",
+    "skills",
+    "ui_settings",
+    "vector_store_registry",
+    "worker_registry",
+];
 
 /// OpenAI body fields that may stand in `litellm_params` as request defaults.
 pub(super) const BODY_FIELDS: [&str; 33] = [
@@ -428,7 +485,7 @@ mod tests {
             (Scope::Params, "mock_response", Meaning::NotApplicable),
             (Scope::Params, "max_budget", Meaning::Protective),
             (Scope::ModelInfo, "owner", Meaning::Free),
-            (Scope::ModelInfo, "team_id", Meaning::Protective),
+            (Scope::ModelInfo, "access_windows", Meaning::Protective),
             (Scope::Router, "database_url", Meaning::Unknown),
         ];
         for (scope, key, expected) in table {

@@ -13,9 +13,10 @@ use super::item::{Dialect, Item};
 use super::litellm_keys::Scope;
 use super::section::Section;
 use super::yaml::Node;
+use model::Unusable;
 
 pub(super) use litellm::{LiteLlm, Targets};
-pub(super) use model::{ApiType, Model};
+pub(super) use model::{ApiType, Foreign, Model};
 pub(super) use resilience::Resilience;
 pub(super) use route::{MemberEntry, RouteEntry, RoutingStrategy};
 
@@ -39,6 +40,8 @@ pub(super) struct Raw<'c> {
     pub(super) models: Vec<Model>,
     /// Names of entries that are too broken to use; what names them is not to blame.
     pub(super) broken: Vec<String>,
+    /// Entries whose provider is not supported.
+    pub(super) foreign: Vec<Foreign>,
     /// `router`.
     pub(super) router: Vec<RouteEntry>,
     /// `router_settings`, `litellm_settings`, `general_settings`.
@@ -65,15 +68,17 @@ pub(super) fn read<'c>(context: &'c Context<'c>, root: &Rc<Node>) -> Option<Raw<
     let litellm = litellm::read(&top);
     let mut models = Vec::new();
     let mut broken = Vec::new();
+    let mut foreign = Vec::new();
     for item in top.items("model_list") {
         match model::read(&item, litellm.default_params.as_ref()) {
             Ok(model) => models.push(model),
-            Err(name) => broken.extend(name),
+            Err(Unusable::Broken(name)) => broken.extend(name),
+            Err(Unusable::Foreign(entry)) => foreign.push(*entry),
         }
     }
     let router = top.items("router").iter().filter_map(route::read).collect();
     let resilience = top.section("resilience").map(resilience::read_everywhere).unwrap_or_default();
-    Some(Raw { top, models, broken, router, litellm, resilience, credentials })
+    Some(Raw { top, models, broken, foreign, router, litellm, resilience, credentials })
 }
 
 fn declare_variables(top: &Section<'_>) {

@@ -9,6 +9,7 @@ mod keys;
 use serde_json::{Map, Value, json};
 
 use self::keys::{Key, TOP};
+use super::litellm_keys::{self, TOP_PROTECTIVE};
 
 /// What a key may hold.
 enum Kind {
@@ -50,6 +51,15 @@ mod tests;
 pub fn schema() -> String {
     let mut whole = object(TOP, true);
     if let Value::Object(whole) = &mut whole {
+        if let Some(Value::Object(properties)) = whole.get_mut("properties") {
+            let about = [
+                (TOP_PROTECTIVE, "LiteLLM's, refused here: it would protect nothing."),
+                (litellm_keys::TOP, "LiteLLM's, without meaning here."),
+            ];
+            for (keys, about) in about {
+                properties.extend(keys.iter().map(|key| ((*key).to_owned(), json!({"description": about}))));
+            }
+        }
         // A place for anchors.
         whole.insert("patternProperties".to_owned(), json!({"^x-": true}));
         let head = json!({

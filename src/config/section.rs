@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::context::{At, Located, Secret};
 use super::item::{Dialect, Item};
-use super::litellm_keys;
+use super::litellm_keys::{self, Scope};
 use super::placeholder;
 use super::scalar::{self, Read};
 use super::suggest;
@@ -258,8 +258,31 @@ impl<'c> Section<'c> {
                 continue;
             }
             match self.dialect {
+                Dialect::Ours if self.item.at.path.is_empty() => match litellm_keys::meaning(Scope::Top, &entry.key) {
+                    litellm_keys::Meaning::Protective => self.protective(&at, &entry.key),
+                    litellm_keys::Meaning::NotApplicable => not_applicable.push((at, entry.key.as_str())),
+                    // As in LiteLLM, which takes no notice of it there; but somebody meant it.
+                    _ if litellm_keys::is_misplaced(&entry.key) => {
+                        let message = format!("`{}` is not read here", entry.key);
+                        context.warning("BW201", &at, message, self.help(&entry.key, &asked));
+                    }
+                    litellm_keys::Meaning::Silent | litellm_keys::Meaning::Free | litellm_keys::Meaning::Unknown => {
+                        context.error(
+                            "BW201",
+                            &at,
+                            format!("unknown key `{}`", entry.key),
+                            self.help(&entry.key, &asked),
+                        );
+                    }
+                },
                 Dialect::Ours => {
                     context.error("BW201", &at, format!("unknown key `{}`", entry.key), self.help(&entry.key, &asked))
+                }
+                Dialect::LiteLlm(scope) if litellm_keys::is_of_virtual_keys(scope, &entry.key) => {
+                    let message =
+                        format!("`{}` holds back LiteLLM's virtual keys, of which there are none here", entry.key);
+                    let help = "give each of `auth.keys` its `routes`".to_owned();
+                    context.warning("BW203", &at, message, Some(help));
                 }
                 Dialect::LiteLlm(scope) => match litellm_keys::meaning(scope, &entry.key) {
                     litellm_keys::Meaning::Silent => {}

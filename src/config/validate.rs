@@ -6,7 +6,7 @@ use super::build::Builder;
 use super::check::Checker;
 use super::context::{At, Context, Located};
 use super::endpoint::{self, Endpoint, Gone};
-use super::raw::{Model, Raw};
+use super::raw::{Foreign, Model, Raw};
 use super::routes::{Compiler, Entry, Names};
 use super::{BackendId, Config, policy, settings};
 
@@ -58,18 +58,20 @@ fn entries<'r>(context: &Context<'_>, raw: &'r Raw<'_>) -> (Vec<Entry<'r>>, Vec<
     let mut usable: Vec<(&Model, Endpoint)> = Vec::new();
     let mut unsupported = Vec::new();
     let mut is_broken = !raw.broken.is_empty();
+    for Foreign { model_name, model, provider } in &raw.foreign {
+        leave_out(context, model_name, model, provider);
+        unsupported.push((model_name.value.clone(), provider.clone()));
+    }
     for model in &raw.models {
         check_name(context, &model.model_name);
         match endpoint::resolve(context, raw, model) {
             Ok(endpoint) => usable.push((model, endpoint)),
             Err(Gone::Broken) => is_broken = true,
             Err(Gone::Unsupported(provider)) => {
-                let message =
-                    format!("provider `{provider}` is not supported: `{}` is left out", model.model_name.value);
-                let help = "give `api_base` and `custom_llm_provider: openai` if it speaks OpenAI's dialect".to_owned();
-                context.warning("BW401", &model.model.at, message, Some(help));
+                leave_out(context, &model.model_name, &model.model, &provider);
                 unsupported.push((model.model_name.value.clone(), provider));
             }
+            Err(Gone::LeftOut) => unsupported.push((model.model_name.value.clone(), "azure".to_owned())),
         }
     }
     if usable.is_empty() && !is_broken && !context.has_errors() {
@@ -85,6 +87,12 @@ fn entries<'r>(context: &Context<'_>, raw: &'r Raw<'_>) -> (Vec<Entry<'r>>, Vec<
     let ids = ids(context, &usable);
     let entry = |((model, endpoint), id)| Entry { id, model, endpoint };
     (usable.into_iter().zip(ids).map(entry).collect(), unsupported)
+}
+
+fn leave_out(context: &Context<'_>, model_name: &Located<String>, model: &Located<String>, provider: &str) {
+    let message = format!("provider `{provider}` is not supported: `{}` is left out", model_name.value);
+    let help = "give `api_base` and `custom_llm_provider: openai` if it speaks OpenAI's dialect".to_owned();
+    context.warning("BW401", &model.at, message, Some(help));
 }
 
 /// `model_info.id`, else the `model_name`, with `#2`, `#3` … for repeats in file order.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::context::{At, Located, Secret};
+use super::super::detect;
 use super::super::item::{Dialect, Item};
 use super::super::litellm_keys::{BODY_FIELDS, ENTRA, NUMBER_FIELDS, Scope};
 use super::super::scalar;
@@ -67,9 +68,25 @@ pub(in super::super) struct Model {
     pub(in super::super) litellm: Resilience,
 }
 
-/// Reads an entry. On failure its name, if it has one.
-pub(super) fn read(item: &Item<'_>, defaults: Option<&Rc<Node>>) -> Result<Model, Option<String>> {
-    let Some(entry) = item.section(Dialect::LiteLlm(Scope::Entry)) else { return Err(None) };
+/// An entry whose provider is not supported: nothing else of it is read, so that the secrets of a provider that is not used
+/// need not be there.
+pub(in super::super) struct Foreign {
+    pub(in super::super) model_name: Located<String>,
+    pub(in super::super) model: Located<String>,
+    pub(in super::super) provider: String,
+}
+
+/// Why there is no entry.
+pub(super) enum Unusable {
+    /// Something is wrong with it, which has been said; its name, if it has one.
+    Broken(Option<String>),
+    /// It is another provider's.
+    Foreign(Box<Foreign>),
+}
+
+/// Reads an entry.
+pub(super) fn read(item: &Item<'_>, defaults: Option<&Rc<Node>>) -> Result<Model, Unusable> {
+    let Some(entry) = item.section(Dialect::LiteLlm(Scope::Entry)) else { return Err(Unusable::Broken(None)) };
     let model_name = entry.required("model_name");
     let params = entry.item("litellm_params").map(|params| with_defaults(params, defaults));
     let params = params.and_then(|params| params.section(Dialect::LiteLlm(Scope::Params)));
@@ -79,7 +96,17 @@ pub(super) fn read(item: &Item<'_>, defaults: Option<&Rc<Node>>) -> Result<Model
     }
     let model = params.as_ref().and_then(|params| params.required("model"));
     let name = model_name.as_ref().map(|name| name.value.clone());
-    let (Some(params), Some(model_name), Some(model)) = (params, model_name, model) else { return Err(name) };
+    let (Some(params), Some(model_name), Some(model)) = (params, model_name, model) else {
+        return Err(Unusable::Broken(name));
+    };
+    let custom = params.string("custom_llm_provider").map(|name| name.value);
+    let has = |keys: &[&str]| keys.iter().any(|key| params.holds(key));
+    let has_type = has(&["api_type", "azure_deployment", "azure_ad_token"]);
+    let has_base = has(&["api_base", "base_url", "litellm_credential_name"]);
+    if let Some(provider) = detect::unsupported(custom.as_deref(), &model.value, has_type, has_base) {
+        let provider = provider.to_owned();
+        return Err(Unusable::Foreign(Box::new(Foreign { model_name, model, provider })));
+    }
     // What could not be read must not count as absent: the environment would step in, or a second problem be said.
     let is_broken =
         ["api_base", "base_url", "azure_deployment", "custom_llm_provider"].iter().any(|key| params.is_broken(key));
@@ -88,7 +115,7 @@ pub(super) fn read(item: &Item<'_>, defaults: Option<&Rc<Node>>) -> Result<Model
     info.into_iter().for_each(Section::finish);
     params.finish();
     entry.finish();
-    if is_broken { Err(name) } else { Ok(read) }
+    if is_broken { Err(Unusable::Broken(name)) } else { Ok(read) }
 }
 
 fn whole(

@@ -58,6 +58,11 @@ impl Compiler<'_, '_> {
         }
     }
 
+    /// What was left out is not what a wildcard stands for: it would only be asked for another provider's model.
+    fn leads_somewhere(&self, drafts: &Drafts<'_>, name: &str) -> bool {
+        drafts.exact.contains_key(name) || drafts.knows(name) && !self.is_gone(name)
+    }
+
     fn is_gone(&self, name: &str) -> bool {
         self.broken.iter().any(|known| known == name) || self.unsupported.iter().any(|(known, _)| known == name)
     }
@@ -75,7 +80,7 @@ impl Compiler<'_, '_> {
                 true => self.context.warning("BW514", &target.at, message, None),
                 false => self.context.error("BW514", &target.at, message, None),
             }
-        } else if !drafts.knows(&target.value) {
+        } else if !self.leads_somewhere(drafts, &target.value) {
             unknown.push(target.value.clone());
             if self.is_gone(&target.value) {
                 return;

@@ -222,6 +222,55 @@ fn a_litellm_file_means_what_it_says() {
     assert!(config.admin.token.as_ref().is_some_and(|token| token.expose() == "sk-1234567890-abcdef"));
 }
 
+/// Of the shape that files of LiteLLM's users have: other vendors' models among ours, sections of what it does beside routing,
+/// settings in the wrong place, which it takes no notice of.
+const MIXED: &str = "\
+model_list:
+  - {model_name: gpt-4o, litellm_params: {model: azure/gpt-4o-eu, api_base: 'https://eu.openai.azure.com/', api_version: 2024-10-21, api_key: os.environ/AZURE_OPENAI_API_KEY}, model_info: {access_groups: [beta]}}
+  - {model_name: claude, litellm_params: {model: anthropic/claude-x, api_key: os.environ/NOBODY_HAS_SET_THIS, vertex_project: p}}
+  - {model_name: claude, litellm_params: {model: bedrock/claude-x, aws_region_name: os.environ/NOR_THIS}}
+  - {model_name: local, litellm_params: {model: ollama_chat/llama3.1, api_base: 'http://10.0.0.9:11434'}}
+  - {model_name: near, litellm_params: {model: ollama/phi3, api_base: 'http://10.0.0.9:11434/v1/'}}
+  - {model_name: dall-e-2, litellm_params: {model: azure/, api_base: 'https://eu.openai.azure.com', api_version: 2023-06-01-preview, api_key: k}}
+  - {model_name: '*', litellm_params: {model: 'openai/*', api_key: os.environ/OPENAI_API_KEY}}
+litellm_settings: {fallbacks: [{gpt-4o: [claude, local]}], drop_params: true}
+general_settings: {master_key: sk-1234567890-abcdef}
+num_retries: 2
+request_timeout: 600
+files_settings: [{custom_llm_provider: azure, api_key: os.environ/NEITHER_IS_THIS}]
+mcp_servers: {search: {url: 'https://mcp.example'}}
+callback_settings: {otel: {message_logging: false}}
+";
+
+#[test]
+fn what_is_not_done_here_does_not_keep_the_rest_from_serving() {
+    let said = codes(MIXED);
+    let expected = [
+        "BW203W 2:190 model_list[0].model_info.access_groups",
+        "BW401W 3:50 model_list[1].litellm_params.model",
+        "BW401W 4:50 model_list[2].litellm_params.model",
+        "BW407W 5:5 model_list[3]",
+        "BW407W 6:5 model_list[4]",
+        "BW403W 7:52 model_list[5].litellm_params.model",
+        "BW201W 11:1 num_retries",
+        "BW201W 12:1 request_timeout",
+        "BW202W 13:1 files_settings",
+    ];
+    let config = loaded(MIXED).config;
+    let base = |name: &str| url::show(&config.backends[name].base_url);
+    assert_eq!(
+        (base("local"), base("near")),
+        ("http://10.0.0.9:11434/v1".to_owned(), "http://10.0.0.9:11434/v1".to_owned())
+    );
+    assert_eq!(
+        config.routes["gpt-4o"].fallbacks,
+        [RouteName::new("local")],
+        "no wildcard stands for what was left out"
+    );
+    assert!(!config.routes.contains_key("claude") && !config.routes.contains_key("dall-e-2"));
+    assert_eq!(said, expected);
+}
+
 #[test]
 fn groups_and_their_priorities() {
     let yaml = "\

@@ -312,10 +312,6 @@ fn entries_have_their_own_problems() {
             "BW201W 2:74 model_list[0].model_info.priority",
         ),
         (
-            "model_list:\n  - {model_name: a, litellm_params: {model: x, api_key: k}, model_info: {owner: me, team_id: t}}",
-            "BW203E 2:85 model_list[0].model_info.team_id",
-        ),
-        (
             "model_list:\n  - {model_name: a, litellm_params: {model: x, api_key: k}, resilience: {timeouts: {total: 5s}}}",
             "BW602E 2:85 model_list[0].resilience.timeouts.total",
         ),
@@ -346,6 +342,25 @@ fn entries_have_their_own_problems() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn what_protects_is_refused_and_what_only_concerns_virtual_keys_is_told() {
+    let info = |info: &str| {
+        format!("model_list:\n  - {{model_name: a, litellm_params: {{model: x, api_key: k}}, model_info: {info}}}")
+    };
+    let guarded = format!("{}\nguardrails: [{{guardrail_name: g}}]", info("{}"));
+    let table = [
+        (info("{owner: me, team_id: t}"), "BW203W 2:85 model_list[0].model_info.team_id"),
+        (info("{access_groups: [g]}"), "BW203W 2:74 model_list[0].model_info.access_groups"),
+        (info("{access_windows: []}"), "BW203E 2:74 model_list[0].model_info.access_windows"),
+        (guarded.clone(), "BW203E 3:1 guardrails"),
+        (format!("{guarded}\ndefaults: {{ignore_unsupported: [guardrails]}}"), "BW203W 3:1 guardrails"),
+    ];
+    for (yaml, expected) in table {
+        let yaml = format!("{yaml}\nserver: {{host: 127.0.0.1}}\n");
+        assert_eq!(codes_with(&Fixture::default(), &yaml), [expected], "{yaml}");
+    }
 }
 
 #[test]
@@ -424,7 +439,7 @@ resilience:
 fn suggestions_name_what_was_meant() {
     let table = [
         ("modellist: []", "did you mean `model_list`?"),
-        ("cooldown_time: 5", "it belongs under `router_settings`"),
+        ("coldown_time: 5", "keys here are"),
         ("router: [{model_name: r, models: [{name: c}]}]", ""),
         ("router: [{model_name: r, models: [{nam: a}]}]", "`nam` looks like it"),
         (
