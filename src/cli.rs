@@ -63,6 +63,7 @@ breakwater: one OpenAI-compatible endpoint in front of many backends
 usage:
   breakwater [serve] [--config FILE] [--host ADDRESS] [--port PORT] [--admin-port PORT] [--workers N]
   breakwater check   [--config FILE] [--strict] [--format human|short|json|github]
+  breakwater check   [--config FILE] --print-effective   the whole configuration in our own dialect, without secrets
   breakwater explain [--config FILE] --model NAME [--stream] [--fail BACKEND=ERROR]… [--format human|json]
   breakwater explain --admin URL --model NAME      the same from a running gateway, as it stands now
   breakwater diff OLD NEW            what a reload from one file to the other would change

@@ -14,6 +14,7 @@ mod check;
 mod context;
 mod detect;
 pub mod diff;
+pub mod effective;
 mod endpoint;
 mod inputs;
 mod item;

@@ -40,6 +40,8 @@ pub(super) struct Options {
     pub(super) admin_port: Option<u16>,
     pub(super) workers: Option<NonZeroU32>,
     pub(super) strict: bool,
+    /// `check` writes the whole configuration down.
+    pub(super) print_effective: bool,
     pub(super) format: ProblemFormat,
     pub(super) explain: Explain,
     /// The two files of `diff`.
@@ -90,6 +92,7 @@ impl Arguments {
                 Long("fail") => options.explain.failing.push(failure(&parser.value()?.string()?)?),
                 Long("admin") => options.explain.admin = Some(parser.value()?.string()?),
                 Long("strict") => options.strict = true,
+                Long("print-effective") => options.print_effective = true,
                 Long("format") => {
                     options.format = match parser.value()?.string()?.as_str() {
                         "human" => ProblemFormat::Human,
@@ -120,6 +123,9 @@ impl Arguments {
         if options.explain != Explain::default() && !matches!(command, Command::Explain | Command::Help) {
             return Err("--model, --stream, --fail and --admin belong to `breakwater explain`".into());
         }
+        if options.print_effective && !matches!(command, Command::Check | Command::Help) {
+            return Err("--print-effective belongs to `breakwater check`".into());
+        }
         Ok(Self { command, options })
     }
 }
@@ -149,6 +155,7 @@ mod tests {
         assert_eq!((serve.options.port, serve.options.workers), (Some(4500), NonZeroU32::new(1)));
         assert_eq!(serve.options.admin_port, Some(0));
         assert_eq!(read("check -c x --strict").unwrap().command, Command::Check);
+        assert!(read("check -c x --print-effective").unwrap().options.print_effective);
         let explain = read("explain -c x --model m --stream --fail a=b=timeout_error").unwrap();
         assert_eq!(explain.command, Command::Explain);
         assert_eq!(explain.options.explain.failing, [("a=b".to_owned(), ErrorType::Timeout)]);
@@ -162,8 +169,13 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_said() {
-        let of_explain =
-            ["explain --fail a", "explain --fail a=timeout", "explain --fail =timeout_error", "check --model m"];
+        let of_explain = [
+            "explain --fail a",
+            "serve --print-effective",
+            "explain --fail a=timeout",
+            "explain --fail =timeout_error",
+            "check --model m",
+        ];
         let others =
             ["sreve", "--port 99999", "--workers 0", "--prot 1", "check --format xml", "serve demo", "diff a b c"];
         for words in others.into_iter().chain(of_explain) {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::arguments::Options;
 use super::{INVALID, USAGE, fail, say, serve, tell};
+use crate::config::effective::effective;
 use crate::config::{Config, Origin, Route, Severity};
 
 /// Checks.
@@ -22,7 +23,10 @@ pub(super) fn run(options: &Options) -> ExitCode {
     if is_refused {
         return fail(INVALID, "refused: with --strict a warning is an error");
     }
-    say(&describe(&loaded.config))
+    match options.print_effective {
+        true => say(effective(&loaded.config).trim_end()),
+        false => say(&describe(&loaded.config)),
+    }
 }
 
 /// Every route: its tiers, shares, providers and hosts.

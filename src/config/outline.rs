@@ -86,8 +86,22 @@ fn statuses(first: u16, last: u16) -> String {
 }
 
 fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| item.as_ref().to_owned()).collect();
+    let items: Vec<String> = items.into_iter().map(|item| word(item.as_ref())).collect();
     format!("[{}]", items.join(", "))
+}
+
+/// A word as YAML takes it, within `[…]` as well: in quotes where something in it would mean something.
+pub(super) fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let is_other = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "" | "~" | "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
+    );
+    match text.chars().all(is_plain) && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !is_other {
+        true => text.to_owned(),
+        // JSON's strings are YAML's.
+        false => serde_json::Value::from(text).to_string(),
+    }
 }
 
 fn errors(set: &ErrorSet) -> String {
@@ -95,7 +109,7 @@ fn errors(set: &ErrorSet) -> String {
 }
 
 /// How a credential is named where it may be read: by its placeholder, never by its value.
-fn reference(reference: &str) -> String {
+pub(super) fn reference(reference: &str) -> String {
     match reference.split_once(':') {
         Some(("env", name)) => format!("${{{name}}}"),
         Some(("file", path)) => format!("${{file:{path}}}"),
@@ -173,7 +187,7 @@ pub(super) fn backend(backend: &Backend) -> Outline {
     out
 }
 
-fn backend_policy(out: &mut Outline, policy: &BackendPolicy) {
+pub(super) fn backend_policy(out: &mut Outline, policy: &BackendPolicy) {
     let BackendPolicy {
         circuit_breaker,
         endpoint_breaker: EndpointBreaker { enabled, consecutive_failures },
@@ -245,9 +259,9 @@ fn classify_rule(rule: &ClassifyRule) -> String {
     let ClassifyRule { status, code, kind, message_contains, class } = rule;
     let parts = [
         status.map(|status| format!("status: {status}")),
-        code.as_ref().map(|code| format!("code: {code}")),
-        kind.as_ref().map(|kind| format!("type: {kind}")),
-        message_contains.as_ref().map(|text| format!("message_contains: {text}")),
+        code.as_ref().map(|code| format!("code: {}", word(code))),
+        kind.as_ref().map(|kind| format!("type: {}", word(kind))),
+        message_contains.as_ref().map(|text| format!("message_contains: {}", word(text))),
         Some(format!("class: {}", class.name())),
     ];
     format!("{{{}}}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
@@ -278,7 +292,7 @@ pub(super) fn route(route: &Route) -> Outline {
     out
 }
 
-fn route_policy(out: &mut Outline, policy: &RoutePolicy) {
+pub(super) fn route_policy(out: &mut Outline, policy: &RoutePolicy) {
     let RoutePolicy {
         total,
         stream_total,
@@ -352,12 +366,12 @@ pub(super) fn process(config: &super::Config) -> Outline {
         config;
     let mut out = Outline::default();
     of_server(&mut out, server);
-    let Admin { enabled, host, port, explicit: _, token } = admin;
+    let Admin { enabled, host, port, explicit: _, token, token_reference } = admin;
     out.put("admin.enabled", enabled);
     out.put("admin.host", host);
     out.put("admin.port", port);
     match token {
-        Some(token) => out.secret("admin.token", REDACTED.to_owned(), token),
+        Some(token) => out.secret("admin.token", reference(token_reference), token),
         None => out.put("admin.token", "none"),
     }
     let Auth { header_names, keys: _ } = auth;
@@ -440,9 +454,9 @@ fn of_reload(out: &mut Outline, reload: &Reload) {
 
 /// One client key, its name aside.
 pub(super) fn client_key(key: &ClientKey) -> Outline {
-    let ClientKey { name: _, key, routes, requests_per_minute, max_in_flight } = key;
+    let ClientKey { key_reference, name: _, key, routes, requests_per_minute, max_in_flight } = key;
     let mut out = Outline::default();
-    out.secret("key", REDACTED.to_owned(), key);
+    out.secret("key", reference(key_reference), key);
     out.put("routes", if routes.is_empty() { "[*]".to_owned() } else { list(routes) });
     out.put("rpm", or_off(*requests_per_minute));
     out.put("max_in_flight", or_off(*max_in_flight));

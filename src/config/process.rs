@@ -62,6 +62,8 @@ pub struct Admin {
     pub explicit: bool,
     /// Bearer token; none: open, which only loopback may be.
     pub token: Option<ApiKey>,
+    /// Where the token comes from, such as `env:ADMIN_TOKEN`; empty without one. Holds no secret.
+    pub token_reference: String,
 }
 
 /// `auth:` and `general_settings.master_key`.
@@ -76,6 +78,8 @@ pub struct Auth {
 /// One client key and what it may do.
 #[derive(Clone, PartialEq)]
 pub struct ClientKey {
+    /// Where its key comes from, such as `env:BATCH_KEY`; holds no secret.
+    pub key_reference: String,
     /// Its label in logs and metrics; `master_key` for `general_settings.master_key`.
     pub name: Arc<str>,
     /// The key itself.

@@ -17,8 +17,8 @@ const MIN_KEY_TAIL: usize = 20;
 const MIN_HEX: usize = 32;
 
 const SECRET_ENDINGS: [&str; 7] = ["key", "token", "secret", "password", "authorization", "credential", "passwd"];
-/// Keys of ours that end like a secret and are none.
-const INNOCENT: [&str; 1] = ["first_token"];
+/// Keys that end like a secret and are none.
+const INNOCENT: [&str; 3] = ["first_token", "input_cost_per_token", "output_cost_per_token"];
 
 /// The shown lines of a text with what is secret hidden; all others are left empty, so that what nobody asked for cannot
 /// leak. Lines are numbered from 1; lengths in characters stay.

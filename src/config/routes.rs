@@ -220,7 +220,8 @@ impl<'r> Compiler<'r, '_> {
     }
 
     fn check_shadow(&self, name: &Located<String>, what: &str) {
-        if self.names.by_model_name.contains_key(name.value.as_str()) {
+        // Where no `model_name` is callable by itself none is taken away.
+        if self.implicit_routes != ImplicitRoutes::None && self.names.by_model_name.contains_key(name.value.as_str()) {
             let message = format!(
                 "{what} takes the name of the `model_name` `{}`, which is then not callable by itself",
                 name.value

@@ -170,13 +170,16 @@ pub(super) fn admin(top: &Section<'_>, master_key: Option<&ClientKey>, server: &
     let own = section.as_ref();
     let host = address(own, "host");
     let port = port(own, "port");
-    let token = own.and_then(|own| own.secret("token")).map(|token| token.value.key);
+    let token = own.and_then(|own| own.secret("token")).map(|token| (token.value.key, token.value.reference));
+    let token = token.or_else(|| master_key.map(|key| (key.key.clone(), key.key_reference.clone())));
+    let (token, token_reference) = token.unzip();
     let admin = Admin {
         enabled: value(own.and_then(|own| own.boolean("enabled")), true),
         explicit: host.is_some() || port.is_some(),
         host: host.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |host| host.value),
         port: port.as_ref().map_or(4001, |port| port.value),
-        token: token.or_else(|| master_key.map(|key| key.key.clone())),
+        token,
+        token_reference: token_reference.unwrap_or_default(),
     };
     if let Some(host) = host.filter(|host| admin.enabled && !host.value.is_loopback() && admin.token.is_none()) {
         let help = "set `admin.token`, or keep it on 127.0.0.1".to_owned();
@@ -202,6 +205,7 @@ pub(super) fn auth(top: &Section<'_>, litellm: &LiteLlm) -> (Auth, Vec<KeyRoutes
             context.warning("BW703", &master.at, message, None);
         }
         let key = ClientKey {
+            key_reference: master.value.reference.clone(),
             name: Arc::from("master_key"),
             key: master.value.key.clone(),
             routes: Vec::new(),
@@ -243,6 +247,7 @@ fn client_key(context: &Context<'_>, entry: &Section<'_>, keys: &mut Vec<(Client
         context.error("BW704", &name.at, format!("two keys are named `{}`", name.value), None);
     }
     let key = ClientKey {
+        key_reference: secret.value.reference.clone(),
         name: Arc::from(name.value),
         key: secret.value.key,
         routes: routes.iter().map(|route| route.value.clone()).collect(),

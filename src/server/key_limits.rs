@@ -98,6 +98,7 @@ mod tests {
 
     fn key(per_minute: u32, at_once: u32) -> ClientKey {
         ClientKey {
+            key_reference: String::new(),
             name: Arc::from("batch"),
             key: ApiKey::new("secret"),
             routes: Vec::new(),
