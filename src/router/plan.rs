@@ -170,6 +170,8 @@ impl Plan {
             }
             if let Some(route) = self.table.find(name.as_str()) {
                 self.route = Arc::clone(route);
+                // A fallback's name may be one that a wildcard covers: it is that name's model that is wanted now.
+                self.matched = route.matched(name.as_str()).map(Arc::from);
                 return true;
             }
         }

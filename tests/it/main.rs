@@ -20,6 +20,7 @@ mod hold;
 mod identity;
 mod latency;
 mod limits;
+mod litellm;
 mod metrics;
 mod queue;
 mod reload;

@@ -419,6 +419,20 @@ async fn a_wildcard_says_what_its_star_stands_for() {
     assert!(matched("gpt").is_none());
 }
 
+#[actix::test]
+async fn a_fallback_that_a_wildcard_covers_stands_for_its_own_name() {
+    let params = "litellm_params: {model: m, api_key: k, api_base: 'http://b.test/v1'}";
+    let text = format!(
+        "model_list:\n  - {{model_name: b, {params}}}\n  - {{model_name: c, {params}, model_info: {{id: c}}}}\nrouter:\n  - {{model_name: 'gpt-*', models: [{{name: b}}]}}\n  - {{model_name: r, models: [{{name: c}}], fallbacks: [gpt-4o, b]}}\n"
+    );
+    let mut plan = from_text(&text).plan("r", need()).unwrap();
+    assert_eq!(plan.matched(), None);
+    assert!(plan.fall_back(None));
+    assert_eq!((plan.route().config.name.as_str(), plan.matched()), ("gpt-*", Some("4o")));
+    assert!(plan.fall_back(None));
+    assert_eq!((plan.route().config.name.as_str(), plan.matched()), ("b", None), "and an exact one for none");
+}
+
 /// A gate's state: its name as a reason (none: it lets through), further parameters, what brings it about before a second has
 /// passed, and after it.
 type Gate = (Option<&'static str>, &'static str, &'static str, &'static str);
