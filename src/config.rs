@@ -6,7 +6,10 @@
 //! The stages of [`load()`], each a file: `text` (bytes to text) → `yaml` (nodes with places) → `load` (includes) → `raw` (keys by
 //! the type they want: `section`, `item`, `scalar`, `placeholder`) → `validate` (`settings`, `detect` and `endpoint`, `routes`,
 //! `check`) → `build` (with `policy`). All of them tell `context` what is wrong and go on; `problem` shows it, `redact` hides
-//! the secrets in what is shown.
+//! the secrets in what is shown, and `inputs` keeps what was read.
+//!
+//! Of a compiled value `outline` says key by key what it means; from that `diff` makes what another one changes, and `effective`
+//! a file once more. `schema` is the language itself, for editors. `watcher` reads the files again when they change.
 
 mod backend;
 mod build;
