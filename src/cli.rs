@@ -62,7 +62,7 @@ breakwater: one OpenAI-compatible endpoint in front of many backends
 
 usage:
   breakwater [serve] [--config FILE] [--host ADDRESS] [--port PORT] [--admin-port PORT] [--workers N]
-  breakwater check   [--config FILE] [--strict] [--format human|short|json|github]
+  breakwater check   [--config FILE] [--strict] [--no-env] [--format human|short|json|github]
   breakwater check   [--config FILE] --print-effective   the whole configuration in our own dialect, without secrets
   breakwater explain [--config FILE] --model NAME [--stream] [--fail BACKEND=ERROR]… [--format human|json]
   breakwater explain --admin URL --model NAME      the same from a running gateway, as it stands now
@@ -78,6 +78,7 @@ options:
       --port PORT     listen here instead of server.port (4000)
       --admin-port PORT  the operators' listener, instead of admin.port (4001)
       --workers N     HTTP workers instead of server.workers (one per core)
+      --no-env        check without environment and secret files: placeholders stand for themselves
   -h, --help          this text
   -V, --version       the version
 

@@ -55,7 +55,7 @@ pub use process::{
     Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, Server, WatchMode,
 };
 pub use route::{AttemptTimeouts, Hedge, Member, OnExhausted, Origin, Route, RoutePolicy, Strategy, Tier};
-pub use source::{Source, SystemSource};
+pub use source::{BlindSource, Source, SystemSource};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -40,6 +40,8 @@ pub(super) struct Options {
     pub(super) admin_port: Option<u16>,
     pub(super) workers: Option<NonZeroU32>,
     pub(super) strict: bool,
+    /// `check` reads no environment.
+    pub(super) no_env: bool,
     /// `check` writes the whole configuration down.
     pub(super) print_effective: bool,
     pub(super) format: ProblemFormat,
@@ -92,6 +94,7 @@ impl Arguments {
                 Long("fail") => options.explain.failing.push(failure(&parser.value()?.string()?)?),
                 Long("admin") => options.explain.admin = Some(parser.value()?.string()?),
                 Long("strict") => options.strict = true,
+                Long("no-env") => options.no_env = true,
                 Long("print-effective") => options.print_effective = true,
                 Long("format") => {
                     options.format = match parser.value()?.string()?.as_str() {
@@ -123,8 +126,8 @@ impl Arguments {
         if options.explain != Explain::default() && !matches!(command, Command::Explain | Command::Help) {
             return Err("--model, --stream, --fail and --admin belong to `breakwater explain`".into());
         }
-        if options.print_effective && !matches!(command, Command::Check | Command::Help) {
-            return Err("--print-effective belongs to `breakwater check`".into());
+        if (options.print_effective || options.no_env) && !matches!(command, Command::Check | Command::Help) {
+            return Err("--print-effective and --no-env belong to `breakwater check`".into());
         }
         Ok(Self { command, options })
     }
@@ -172,6 +175,7 @@ mod tests {
         let of_explain = [
             "explain --fail a",
             "serve --print-effective",
+            "explain --no-env",
             "explain --fail a=timeout",
             "explain --fail =timeout_error",
             "check --model m",

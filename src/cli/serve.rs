@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
-use crate::config::{self, Admin, Config, Loaded, SystemSource};
+use crate::config::{self, Admin, BlindSource, Config, Loaded, SystemSource};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -54,7 +54,8 @@ pub(super) fn find(options: &Options) -> Result<PathBuf, String> {
 
 /// Loads a configuration or says everything that is wrong with it.
 pub(super) fn load(path: &Path, options: &Options) -> Result<Loaded, ExitCode> {
-    config::load(path, &SystemSource).map_err(|report| {
+    let loaded = if options.no_env { config::load(path, &BlindSource) } else { config::load(path, &SystemSource) };
+    loaded.map_err(|report| {
         let code = if path.exists() { INVALID } else { USAGE };
         fail(code, report.render(options.format).trim_end())
     })

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use sha2::{Digest, Sha256};
 
 use super::inputs::Inputs;
-use super::placeholder::{Lookup, Origin};
+use super::placeholder::{Lookup, Origin, is_opaque};
 use super::problem::{MAX_SHOWN, Problem, Severity};
 use super::redact::{names_secret, redact, redact_words};
 use super::source::Source;
@@ -97,6 +97,16 @@ impl<'s> Context<'s> {
         let read = self.source.read(path);
         self.inputs.borrow_mut().note(path, &read);
         read
+    }
+
+    /// Whether that value is a placeholder whose value is not to be had.
+    pub(super) fn is_opaque(&self, text: &str) -> bool {
+        self.is_blind() && is_opaque(text)
+    }
+
+    /// Whether variables and secret files are not to be had.
+    pub(super) fn is_blind(&self) -> bool {
+        self.source.is_blind()
     }
 
     /// Makes `environment_variables` known: looked up before the process environment, never exported.
@@ -257,6 +267,10 @@ pub(super) struct FileLookup<'c, 's> {
 impl Lookup for FileLookup<'_, '_> {
     fn variable(&self, name: &str) -> Option<String> {
         self.context.variable(name)
+    }
+
+    fn is_blind(&self) -> bool {
+        self.context.is_blind()
     }
 
     fn file(&self, path: &str) -> Result<String, String> {

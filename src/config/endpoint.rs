@@ -27,6 +27,8 @@ pub(super) enum Gone {
 
 /// Used where nobody names a version.
 const DEFAULT_API_VERSION: &str = "2025-02-01-preview";
+/// What stands for a base URL whose placeholder's value is not to be had (RFC 2606: no such host exists).
+const UNKNOWN_BASE: &str = "https://unknown.invalid/v1";
 const OPENAI_BASE: &str = "https://api.openai.com/v1";
 const AZURE_KEYS: [&str; 2] = ["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"];
 const AZURE_TOKENS: [&str; 2] = ["AZURE_OPENAI_AD_TOKEN", "AZURE_AD_TOKEN"];
@@ -116,6 +118,7 @@ fn named_credentials<'r>(context: &Context<'_>, raw: &'r Raw<'_>, model: &Model)
 
 impl Given<'_> {
     fn parse(&self, text: &str, at: &At) -> Result<Url, Gone> {
+        let text = if self.context.is_opaque(text) { UNKNOWN_BASE } else { text };
         url::parse(text).map_err(|refusal| self.refuse_url(refusal, at))
     }
 
@@ -135,7 +138,10 @@ impl Given<'_> {
         if let (Some(url), Some(base)) = (written, self.api_base) {
             return Ok(Some(Base { url, at: base.at.clone(), is_from_environment: false }));
         }
-        let Some((_, text)) = self.environment(names) else { return Ok(None) };
+        let blind = || self.context.is_blind().then(|| ("", UNKNOWN_BASE.to_owned()));
+        // A provider with an address of its own needs none of the environment.
+        let needed = || if names == AZURE_BASES { blind() } else { None };
+        let Some((_, text)) = self.environment(names).or_else(needed) else { return Ok(None) };
         let url = self.parse(&text, &self.model.at)?;
         Ok(Some(Base { url, at: self.model.at.clone(), is_from_environment: true }))
     }
@@ -336,7 +342,8 @@ impl Given<'_> {
 
     fn check_credential(&self, is_missing: bool, is_own: bool, base: &BaseUrl) {
         // An `api_key` that could not be expanded has been complained about; there is one then, only not here.
-        if !is_missing || self.model.has_broken_key {
+        // Blindly nobody knows what the environment would give.
+        if !is_missing || self.model.has_broken_key || self.context.is_blind() {
             return;
         }
         let at = self.model.entra.as_ref().unwrap_or(&self.model.at);

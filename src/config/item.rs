@@ -69,8 +69,14 @@ impl<'c> Item<'c> {
         self.context.error("BW204", &self.at, format!("expected {expected}, found {}", self.node.value.kind()), None);
     }
 
-    /// The scalar's text, placeholders expanded.
+    /// The scalar's text, placeholders expanded. A placeholder whose value is not to be had counts as absent: whatever is
+    /// wanted of the text, nobody can say whether it is that.
     pub(super) fn written(&self, expected: &str) -> Option<Located<Written>> {
+        self.expanded(expected).filter(|written| !self.context.is_opaque(&written.value.text))
+    }
+
+    /// The scalar's text, placeholders expanded, for those whom any text will do.
+    fn expanded(&self, expected: &str) -> Option<Located<Written>> {
         let (text, is_plain) = match &self.node.value {
             Value::Scalar { text, is_plain } => (text, *is_plain),
             Value::Null | Value::Refused => return None,
@@ -143,12 +149,12 @@ impl<'c> Item<'c> {
 
     /// Text as written.
     pub(super) fn string(&self) -> Option<Located<String>> {
-        Some(self.written("text")?.map(|written| written.text))
+        Some(self.expanded("text")?.map(|written| written.text))
     }
 
     /// A secret; warns of a literal that looks real and of other programs' placeholders.
     pub(super) fn secret(&self) -> Option<Located<Secret>> {
-        let Located { value: written, at } = self.written("a secret")?;
+        let Located { value: written, at } = self.expanded("a secret")?;
         let text = written.text.trim();
         let secret = self.context.secret(text, &written.origin, &written.raw);
         if written.origin == Origin::Literal && placeholder::looks_unexpanded(text) {
@@ -225,7 +231,7 @@ impl<'c> Item<'c> {
         match &self.node.value {
             Value::Null | Value::Refused => Some(serde_json::Value::Null),
             Value::Scalar { .. } => {
-                let Written { text, is_plain, .. } = self.written("a value")?.value;
+                let Written { text, is_plain, .. } = self.expanded("a value")?.value;
                 Some(if is_plain { plain_json(text) } else { serde_json::Value::String(text) })
             }
             Value::Sequence(_) => Some(self.items().iter().filter_map(Self::json).collect()),

@@ -9,6 +9,15 @@ pub(super) trait Lookup {
     fn variable(&self, name: &str) -> Option<String>;
     /// A file's content, trimmed; a sentence if it cannot be had.
     fn file(&self, path: &str) -> Result<String, String>;
+    /// Whether neither can be had, so that a placeholder stands for itself.
+    fn is_blind(&self) -> bool {
+        false
+    }
+}
+
+/// Whether a value that was read blindly is a placeholder still: nobody knows what it will be.
+pub(super) fn is_opaque(text: &str) -> bool {
+    text.contains("${")
 }
 
 /// A scalar after expansion.
@@ -148,6 +157,9 @@ fn one(inside: &str, at: usize, depth: usize, lookup: &dyn Lookup) -> Result<Exp
     };
     if let Some(path) = inside.strip_prefix("file:") {
         let path = nested(path)?;
+        if lookup.is_blind() {
+            return Ok(Expanded { text: format!("${{file:{path}}}"), origin: Origin::File(path) });
+        }
         let text = lookup.file(&path).map_err(|message| Failure { code: "BW304", at, message, help: None })?;
         return Ok(Expanded { text, origin: Origin::File(path) });
     }
@@ -169,6 +181,7 @@ fn one(inside: &str, at: usize, depth: usize, lookup: &dyn Lookup) -> Result<Exp
     }
     if let Some(message) = rest.strip_prefix(":?") {
         let message = format!("`{name}` is not set: {message}");
+        let value = value.or_else(|| lookup.is_blind().then(|| format!("${{{name}}}")));
         return value.map(|text| Expanded { text, origin }).ok_or(Failure { code: "BW301", at, message, help: None });
     }
     // The inside may hold a secret default behind a mistyped operator, so only the name is shown.
@@ -179,6 +192,7 @@ fn required(name: &str, at: usize, lookup: &dyn Lookup) -> Result<String, Failur
     let help = |what: &str| Some(format!("{what} it, or give a default: `${{{name}:-…}}`"));
     match lookup.variable(name) {
         Some(text) if !text.is_empty() => Ok(text),
+        Some(_) | None if lookup.is_blind() => Ok(format!("${{{name}}}")),
         Some(_) => {
             Err(Failure { code: "BW302", at, message: format!("the variable `{name}` is empty"), help: help("fill") })
         }

@@ -15,6 +15,12 @@ pub trait Source {
     /// The value of an environment variable, none if it is unset.
     fn variable(&self, name: &str) -> Option<String>;
 
+    /// Whether variables and secret files are not to be had: placeholders then stand for themselves, and a configuration can be
+    /// checked where no secret is.
+    fn is_blind(&self) -> bool {
+        false
+    }
+
     /// The key under which literal secrets are fingerprinted. The same for all loads of one process, so that state can be
     /// carried over a reload; never written anywhere.
     fn fingerprint_key(&self) -> [u8; 32] {
@@ -25,6 +31,24 @@ pub trait Source {
 /// The disk and the process environment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemSource;
+
+/// The disk without any environment: placeholders stand for themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlindSource;
+
+impl Source for BlindSource {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        SystemSource.read(path)
+    }
+
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn is_blind(&self) -> bool {
+        true
+    }
+}
 
 /// Largest file that is read into memory. Beyond what any configuration, secret or certificate needs.
 const MAX_READ: u64 = 8 << 20;

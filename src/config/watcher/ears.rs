@@ -89,17 +89,19 @@ impl Ears {
     /// # Errors
     /// As [`Ears::open`].
     pub(super) fn turn_to(&mut self, places: &Places) -> Result<bool, String> {
-        let is_deaf = {
+        // Events of a name that did not count yet have been let pass.
+        let (is_deaf, is_new_name) = {
             let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_new_name = !places.names.is_subset(&wanted.names);
             wanted.names.clone_from(&places.names);
             wanted.names.insert(CONFIG_MAP_LINK.into());
             wanted.directories = places.directories.keys().cloned().collect();
-            std::mem::take(&mut wanted.is_deaf)
+            (std::mem::take(&mut wanted.is_deaf), is_new_name)
         };
         let standing: BTreeMap<PathBuf, Identity> =
             places.directories.iter().filter_map(|(path, identity)| Some((path.clone(), (*identity)?))).collect();
         if !is_deaf && standing == self.heard {
-            return Ok(false);
+            return Ok(is_new_name);
         }
         if !self.is_forced
             && let Some(reason) = deaf_place(places)
