@@ -7,6 +7,7 @@ mod berth;
 mod error;
 mod headers;
 mod key_limits;
+mod scrape;
 mod status;
 mod worker;
 

@@ -64,6 +64,7 @@ impl Attempt {
         if let Some(permit) = &mut self.permit {
             permit.first_content(now);
         }
+        self.handles.first_token.observe(now.since(self.started).as_secs_f64());
     }
 
     /// The provider reported what it cost.

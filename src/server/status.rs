@@ -12,10 +12,8 @@ use serde_json::{Value, json};
 
 use super::api::json_reply;
 use super::error::ErrorAnswer;
-use super::headers;
 use super::worker::{Shared, Worker};
-use crate::backend::circuit_breaker::StateName;
-use crate::backend::outcome::Block;
+use super::{headers, scrape};
 use crate::backend::{Admission, Reason};
 use crate::clock;
 use crate::config::{ClientKey, Route};
@@ -127,51 +125,12 @@ async fn metrics(request: &Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBo
         // One at a time: another's gauges are gone for a moment while they are read anew.
         static READING: Mutex<()> = Mutex::new(());
         let _reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
-        read_cells(&shared, &table);
+        scrape::read_cells(&shared, &table);
         shared.metrics.encode()
     });
     match encoded.await {
         Ok(text) => plain(StatusCode::OK, METRICS_TYPE, Bytes::from(text)),
         Err(_) => HttpResponse::with_body(StatusCode::INTERNAL_SERVER_ERROR, ReplyBody::Plain(None)),
-    }
-}
-
-/// Gauges that are read from the cells when somebody looks, and written nowhere else.
-fn read_cells(shared: &Shared, table: &Table) {
-    let (now, unix) = (clock::now(), clock::unix_now());
-    let metrics = &shared.metrics;
-    // Those of backends that are gone would stand for ever.
-    metrics.clear_read_gauges();
-    for backend in table.backends() {
-        let id = backend.id().as_str();
-        metrics.circuit_state.child(&[id]).set(number(backend.status().state(now)));
-        let selectable = !matches!(backend.read(0, now).admission, Admission::Denied(_));
-        metrics.selectable.child(&[id]).set(i64::from(selectable));
-        metrics.healthy.child(&[id]).set(i64::from(backend.status().is_healthy()));
-        let endpoint = &backend.scopes().endpoint;
-        metrics.endpoint_state.child(&[endpoint.name()]).set(number(endpoint.state(now)));
-        for block in Block::ALL {
-            let until = backend.blocked_until(block);
-            let ends = if now < until { unix.saturating_add(until.since(now)).as_secs_f64() } else { 0.0 };
-            metrics.blocked_until.child(&[id, block.name()]).set(ends);
-        }
-        let (requests, tokens) = backend.scopes().ledger.known(now);
-        for (unit, known) in [("requests", requests), ("tokens", tokens)] {
-            let Some(known) = known else { continue };
-            metrics.ratelimit_remaining.child(&[id, unit]).set(known.remaining);
-            if let Some(limit) = known.limit {
-                metrics.ratelimit_limit.child(&[id, unit]).set(limit);
-            }
-        }
-    }
-}
-
-/// A state as a metric's value.
-fn number(state: StateName) -> i64 {
-    match state {
-        StateName::Closed => 0,
-        StateName::HalfOpen => 1,
-        StateName::Open => 2,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
@@ -118,6 +119,8 @@ pub struct PairHandles {
     rejections: Set<IntCounter>,
     durations: [Histogram; 2],
     resends: Set<IntCounter>,
+    /// From the call's begin to its first content.
+    pub first_token: Histogram,
     /// Times it was called again by the request it had failed.
     pub retries: IntCounter,
     /// Calls running.
@@ -179,6 +182,8 @@ const EDGES: [(&str, &str, &str); 11] = [
 /// All metrics of a process.
 pub struct Metrics {
     collectors: Vec<Box<dyn Collector>>,
+    /// CPU, memory, descriptors, threads, start time.
+    process: ProcessCollector,
     requests: Family<IntCounter>,
     responses: Family<IntCounter>,
     in_flight: Family<IntGauge>,
@@ -201,6 +206,7 @@ pub struct Metrics {
     failovers: Family<IntCounter>,
     streams: Family<IntCounter>,
     first_token: Family<Histogram>,
+    attempt_first_token: Family<Histogram>,
     tokens: Family<IntCounter>,
     rejections: Family<IntCounter>,
     fallbacks: Family<IntCounter>,
@@ -213,6 +219,16 @@ pub struct Metrics {
     pub selectable: Family<IntGauge>,
     /// Backend; set at scrape.
     pub healthy: Family<IntGauge>,
+    /// Backend, override; set at scrape.
+    pub circuit_override: Family<IntGauge>,
+    /// Backend; set at scrape.
+    pub circuit_open_until: Family<Gauge>,
+    /// Backend, limit; set at scrape.
+    pub backend_limit: Family<IntGauge>,
+    /// Route; set at scrape.
+    pub route_selectable: Family<IntGauge>,
+    /// Route, backend, tier; set at scrape.
+    pub candidate_weight: Family<Gauge>,
     /// Backend, result.
     pub health_checks: Family<IntCounter>,
     /// Backend, from, to, reason.
@@ -302,6 +318,7 @@ impl Metrics {
             failovers: family(r, names::FAILOVERS, &["route", "from", "to"], &[]),
             streams: family(r, names::STREAMS_ENDED, &["route", "backend", "reason"], &[]),
             first_token: family(r, names::TIME_TO_FIRST_TOKEN, &["route"], &names::FIRST_TOKEN),
+            attempt_first_token: family(r, names::ATTEMPT_FIRST_TOKEN, &["backend"], &names::FIRST_TOKEN),
             tokens: family(r, names::TOKENS, &["route", "backend", "type"], &[]),
             rejections: family(r, names::REJECTIONS, &["backend", "reason"], &[]),
             fallbacks: family(r, names::FALLBACKS, &["from", "to", "after", "result"], &[]),
@@ -310,6 +327,11 @@ impl Metrics {
             circuit_state: family(r, names::CIRCUIT_STATE, &["backend"], &[]),
             selectable: family(r, names::BACKEND_SELECTABLE, &["backend"], &[]),
             healthy: family(r, names::BACKEND_HEALTHY, &["backend"], &[]),
+            circuit_override: family(r, names::CIRCUIT_OVERRIDE, &["backend", "override"], &[]),
+            circuit_open_until: family(r, names::CIRCUIT_OPEN_UNTIL, &["backend"], &[]),
+            backend_limit: family(r, names::BACKEND_LIMIT, &["backend", "limit"], &[]),
+            route_selectable: family(r, names::ROUTE_SELECTABLE, &["route"], &[]),
+            candidate_weight: family(r, names::CANDIDATE_WEIGHT, &["route", "backend", "tier"], &[]),
             health_checks: family(r, names::HEALTH_CHECKS, &["backend", "result"], &[]),
             transitions: family(r, names::CIRCUIT_TRANSITIONS, &["backend", "from", "to", "reason"], &[]),
             endpoint_state: family(r, names::ENDPOINT_STATE, &["endpoint"], &[]),
@@ -333,6 +355,7 @@ impl Metrics {
             messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
             lines_dropped: family(r, names::LINES_DROPPED, &["log"], &[]),
             collectors,
+            process: ProcessCollector::for_self(),
         };
         metrics.draining.child(&[]).set(0);
         for log in ["access", "events"] {
@@ -401,6 +424,7 @@ impl Metrics {
             rejections: Set::new::<PassedOver>(|reason| self.rejections.child(&[backend, reason])),
             durations: [duration("success"), duration("failure")],
             resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
+            first_token: self.attempt_first_token.child(&[backend]),
             retries: self.retries.child(&[route, backend]),
             in_flight: self.attempts_in_flight.child(&[backend]),
         }
@@ -426,9 +450,12 @@ impl Metrics {
     /// Drops every gauge that is set at scrape alone.
     pub fn clear_read_gauges(&self) {
         let of_backends = [&self.circuit_state, &self.selectable, &self.healthy, &self.endpoint_state];
-        let of_quotas = [&self.ratelimit_limit, &self.ratelimit_remaining];
-        of_backends.into_iter().chain(of_quotas).for_each(|family| family.clear());
-        self.blocked_until.clear();
+        let of_limits = [&self.ratelimit_limit, &self.ratelimit_remaining, &self.backend_limit];
+        let others = [&self.circuit_override, &self.route_selectable];
+        of_backends.into_iter().chain(of_limits).chain(others).for_each(|family| family.clear());
+        [&self.blocked_until, &self.circuit_open_until, &self.candidate_weight]
+            .into_iter()
+            .for_each(|family| family.clear());
     }
 
     /// Makes the series of a host, which its backends' actors count at edges.
@@ -449,7 +476,8 @@ impl Metrics {
 
     /// Everything in the text format 0.0.4.
     pub fn encode(&self) -> String {
-        let families: Vec<_> = self.collectors.iter().flat_map(|collector| collector.collect()).collect();
+        let own = self.collectors.iter().flat_map(|collector| collector.collect());
+        let families: Vec<_> = own.chain(self.process.collect()).collect();
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 }

@@ -92,6 +92,24 @@ pub const CIRCUIT_PROBES: Name = ("breakwater_circuit_probes_total", "Half-open 
 pub const BLOCKS: Name = ("breakwater_blocks_total", "Block episodes.");
 /// Selectable.
 pub const BACKEND_SELECTABLE: Name = ("breakwater_backend_selectable", "Whether a permit could be given now.");
+/// An operator's hand.
+pub const CIRCUIT_OVERRIDE: Name = ("breakwater_circuit_override", "1 = an operator's hand is on the circuit.");
+/// When a circuit lets a first trial through.
+pub const CIRCUIT_OPEN_UNTIL: Name = (
+    "breakwater_circuit_open_until_timestamp_seconds",
+    "When an open circuit lets its first trial through; 0 unless open.",
+);
+/// Our own limits.
+pub const BACKEND_LIMIT: Name = ("breakwater_backend_limit", "Our own limits of a backend.");
+/// Backends of a route that could be picked.
+pub const ROUTE_SELECTABLE: Name =
+    ("breakwater_route_selectable_backends", "Backends that could be picked now; 0 = the next request is rejected.");
+/// Shares.
+pub const CANDIDATE_WEIGHT: Name =
+    ("breakwater_candidate_weight", "Effective weight of a backend on a route, slow start included.");
+/// Time to the first content of an attempt.
+pub const ATTEMPT_FIRST_TOKEN: Name =
+    ("breakwater_attempt_time_to_first_token_seconds", "An upstream call's begin to its first content.");
 /// Health gate.
 pub const BACKEND_HEALTHY: Name = ("breakwater_backend_healthy", "0 while health checks fail; 1 without checks.");
 /// Health checks.

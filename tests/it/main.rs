@@ -26,6 +26,7 @@ mod queue;
 mod reload;
 mod retries;
 mod rollback;
+mod rules;
 mod scopes;
 mod secrets;
 mod seed;

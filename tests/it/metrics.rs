@@ -293,3 +293,31 @@ fn the_text_is_what_prometheus_reads() {
         assert!(sample.name.starts_with("breakwater_") || sample.name.starts_with("process_"), "{sample:?}");
     }
 }
+
+#[test]
+fn gauges_of_a_scrape_say_who_could_serve_and_with_which_share() {
+    let providers = Providers::pair();
+    let models = providers.models(&[("azure", "rpm: 60")]);
+    let gateway = Gateway::start(format!(
+        "{models}router:\n  - {{model_name: r, models: [{{name: openai, priority: 1, weight: 3}}, {{name: azure, priority: 1, weight: 1}}]}}\n"
+    ));
+    let open = |action: &str| {
+        let body = format!(r#"{{"action":"{action}"}}"#);
+        assert_eq!(gateway.operate(&Ask::post("/admin/backends/openai/circuit", body)).status(), 200);
+    };
+    let scrape = gateway.scrape();
+    let of = |scrape: &Scrape, name: &str, labels: &[(&str, &str)]| scrape.sum(&format!("breakwater_{name}"), labels);
+    assert_eq!(of(&scrape, "route_selectable_backends", &[("route", "r")]), 2.0);
+    assert_eq!(of(&scrape, "candidate_weight", &[("route", "r"), ("backend", "openai"), ("tier", "1")]), 3.0);
+    assert_eq!(of(&scrape, "backend_limit", &[("backend", "azure"), ("limit", "rpm")]), 60.0);
+    assert_eq!(of(&scrape, "backend_limit", &[("backend", "openai")]), 1024.0, "unlimited by the minute");
+    assert!(scrape.sum("process_resident_memory_bytes", &[]) > 1e6);
+    open("force_open");
+    let scrape =
+        gateway.wait_scrape("the hand", |scrape| of(scrape, "circuit_override", &[("override", "force_open")]) == 1.0);
+    assert_eq!(of(&scrape, "route_selectable_backends", &[("route", "r")]), 1.0);
+    assert_eq!(of(&scrape, "circuit_open_until_timestamp_seconds", &[]), 0.0, "a hand has no end of its own");
+    open("auto");
+    gateway.wait_scrape("no hand", |scrape| of(scrape, "circuit_override", &[]) == 0.0);
+    assert_eq!(of(&scrape, "candidate_weight", &[("route", "openai")]), 0.0, "nobody has asked for it by its own name");
+}

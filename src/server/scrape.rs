@@ -1,0 +1,96 @@
+//! What a scrape reads from the cells: gauges that nobody writes on the request path (spec/observability.md 1.3, "s").
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use super::worker::Shared;
+use crate::backend::circuit_breaker::StateName;
+use crate::backend::outcome::Block;
+use crate::backend::status::Override;
+use crate::backend::{Admission, Backend};
+use crate::clock::{self, Instant};
+use crate::router::{RouteEntry, Table};
+
+/// Weights are kept in millionths.
+const WEIGHT_UNIT: f64 = 1_000_000.0;
+
+/// Whole of a ratio kept in 1/10 000.
+const WHOLE: f64 = 10_000.0;
+
+/// Gauges that are read from the cells when somebody looks, and written nowhere else.
+pub(super) fn read_cells(shared: &Shared, table: &Table) {
+    let (now, unix) = (clock::now(), clock::unix_now());
+    let metrics = &shared.metrics;
+    // Those of backends that are gone would stand for ever.
+    metrics.clear_read_gauges();
+    for backend in table.backends() {
+        let id = backend.id().as_str();
+        metrics.circuit_state.child(&[id]).set(number(backend.status().state(now)));
+        let selectable = !matches!(backend.read(0, now).admission, Admission::Denied(_));
+        metrics.selectable.child(&[id]).set(i64::from(selectable));
+        metrics.healthy.child(&[id]).set(i64::from(backend.status().is_healthy()));
+        read_circuit(shared, backend, (now, unix));
+        let policy = &backend.config().policy;
+        let per_minute = [("rpm", policy.requests_per_minute), ("tpm", policy.tokens_per_minute)];
+        for (limit, value) in per_minute.into_iter().filter_map(|(limit, value)| Some((limit, value?.get()))) {
+            metrics.backend_limit.child(&[id, limit]).set(i64::from(value));
+        }
+        metrics.backend_limit.child(&[id, "max_in_flight"]).set(i64::from(policy.max_in_flight));
+        let endpoint = &backend.scopes().endpoint;
+        metrics.endpoint_state.child(&[endpoint.name()]).set(number(endpoint.state(now)));
+        for block in Block::ALL {
+            let until = backend.blocked_until(block);
+            let ends = if now < until { unix.saturating_add(until.since(now)).as_secs_f64() } else { 0.0 };
+            metrics.blocked_until.child(&[id, block.name()]).set(ends);
+        }
+        let (requests, tokens) = backend.scopes().ledger.known(now);
+        for (unit, known) in [("requests", requests), ("tokens", tokens)] {
+            let Some(known) = known else { continue };
+            metrics.ratelimit_remaining.child(&[id, unit]).set(known.remaining);
+            if let Some(limit) = known.limit {
+                metrics.ratelimit_limit.child(&[id, unit]).set(limit);
+            }
+        }
+    }
+    table.entries().into_iter().for_each(|entry| read_route(shared, entry, now));
+}
+
+fn read_circuit(shared: &Shared, backend: &Backend, (now, unix): (Instant, Duration)) {
+    let (id, status, metrics) = (backend.id().as_str(), backend.status(), &shared.metrics);
+    let hand = status.circuit().hand;
+    for known in Override::ALL.into_iter().filter(|known| *known != Override::Auto) {
+        metrics.circuit_override.child(&[id, known.name()]).set(i64::from(hand == known));
+    }
+    let is_timed = status.state(now) == StateName::Open && hand == Override::Auto;
+    let until = if is_timed { unix.saturating_add(status.open_until().since(now)).as_secs_f64() } else { 0.0 };
+    metrics.circuit_open_until.child(&[id]).set(until);
+}
+
+/// Who could serve a route now, and with which share. Of routes that nobody is expected to ask for and nobody has asked for
+/// there is nothing to see.
+fn read_route(shared: &Shared, entry: &RouteEntry, now: Instant) {
+    if LazyLock::get(&entry.handles).is_none() {
+        return;
+    }
+    let (metrics, route) = (&shared.metrics, entry.config.name.as_str());
+    let mut selectable = 0;
+    for (tier, candidates) in entry.tiers.iter().enumerate() {
+        for candidate in candidates {
+            let standing = candidate.backend.read(0, now);
+            selectable += i64::from(0 < candidate.weight && !matches!(standing.admission, Admission::Denied(_)));
+            let weight = candidate.weight as f64 / WEIGHT_UNIT * f64::from(standing.slow_start) / WHOLE;
+            let labels = [route, candidate.backend.id().as_str(), &(tier + 1).to_string()];
+            metrics.candidate_weight.child(&labels).set(weight);
+        }
+    }
+    metrics.route_selectable.child(&[route]).set(selectable);
+}
+
+/// A state as a metric's value.
+fn number(state: StateName) -> i64 {
+    match state {
+        StateName::Closed => 0,
+        StateName::HalfOpen => 1,
+        StateName::Open => 2,
+    }
+}
