@@ -9,13 +9,16 @@ use actix_web::http::header::HeaderValue;
 use super::hedge_budget::HedgeBudget;
 use super::plan::Need;
 use super::retry_budget::RetryBudget;
-use crate::backend::Backend;
+use crate::backend::{Admission, Backend, Standing};
 use crate::config::{self, AttemptTimeouts, BackendId, Config, Origin, Reasoning, RouteName};
 use crate::provider::{self, Target};
 use crate::telemetry::{Lazily, Metrics, PairHandles, RouteHandles};
 
 /// Weights are compared in millionths.
 const WEIGHT_UNIT: f64 = 1_000_000.0;
+
+/// Whole of a slow start's factor, which is kept in 1/10 000.
+const WHOLE: f64 = 10_000.0;
 
 /// One backend within one route, with everything a call to it needs.
 pub struct Candidate {
@@ -34,6 +37,21 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Its share as it was written.
+    pub fn share(&self) -> f64 {
+        self.weight as f64 / WEIGHT_UNIT
+    }
+
+    /// Its share now, slow start included.
+    pub fn effective_share(&self, standing: &Standing) -> f64 {
+        self.share() * f64::from(standing.slow_start) / WHOLE
+    }
+
+    /// Whether it could be picked as it stands.
+    pub fn is_selectable(&self, standing: &Standing) -> bool {
+        0 < self.weight && !matches!(standing.admission, Admission::Denied(_))
+    }
+
     /// How long an attempt may wait for its first byte or, on a stream, its first content.
     pub fn head_limit(&self, need: &Need) -> Duration {
         match (need.stream, self.is_reasoning(need)) {

@@ -11,12 +11,6 @@ use crate::backend::{Admission, Backend};
 use crate::clock::{self, Instant};
 use crate::router::{RouteEntry, Table};
 
-/// Weights are kept in millionths.
-const WEIGHT_UNIT: f64 = 1_000_000.0;
-
-/// Whole of a ratio kept in 1/10 000.
-const WHOLE: f64 = 10_000.0;
-
 /// Gauges that are read from the cells when somebody looks, and written nowhere else.
 pub(super) fn read_cells(shared: &Shared, table: &Table) {
     let (now, unix) = (clock::now(), clock::unix_now());
@@ -77,10 +71,9 @@ fn read_route(shared: &Shared, entry: &RouteEntry, now: Instant) {
     for (tier, candidates) in entry.tiers.iter().enumerate() {
         for candidate in candidates {
             let standing = candidate.backend.read(0, now);
-            selectable += i64::from(0 < candidate.weight && !matches!(standing.admission, Admission::Denied(_)));
-            let weight = candidate.weight as f64 / WEIGHT_UNIT * f64::from(standing.slow_start) / WHOLE;
+            selectable += i64::from(candidate.is_selectable(&standing));
             let labels = [route, candidate.backend.id().as_str(), &(tier + 1).to_string()];
-            metrics.candidate_weight.child(&labels).set(weight);
+            metrics.candidate_weight.child(&labels).set(candidate.effective_share(&standing));
         }
     }
     metrics.route_selectable.child(&[route]).set(selectable);

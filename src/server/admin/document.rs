@@ -25,12 +25,6 @@ use crate::telemetry::labels::{AttemptOutcome, Label as _, ReloadResult};
 /// The shape's number: fields are only added to it.
 const SCHEMA: u32 = 1;
 
-/// Weights are kept in millionths.
-const WEIGHT_UNIT: f64 = 1_000_000.0;
-
-/// Whole of a ratio kept in 1/10 000.
-const WHOLE: f64 = 10_000.0;
-
 /// One moment on both clocks.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
@@ -162,24 +156,22 @@ fn next<'a>(entry: &'a RouteEntry, moment: &Moment) -> Option<&'a str> {
 }
 
 fn is_selectable(candidate: &Candidate, moment: &Moment) -> bool {
-    let admission = candidate.backend.read(0, moment.now).admission;
-    0 < candidate.weight && !matches!(admission, Admission::Denied(_))
+    candidate.is_selectable(&candidate.backend.read(0, moment.now))
 }
 
 fn member(candidate: &Candidate, total: u64, moment: &Moment) -> Value {
     let standing = candidate.backend.read(0, moment.now);
-    let weight = candidate.weight as f64 / WEIGHT_UNIT;
     let mut reasons = why_not(&candidate.backend, moment.now);
     if candidate.weight == 0 && !reasons.iter().any(|no| no.reason == Reason::Draining) {
         reasons.insert(0, Rejection::endless(Reason::Draining));
     }
     json!({
         "backend": candidate.backend.id().as_str(),
-        "weight": weight,
-        "effective_weight": weight * f64::from(standing.slow_start) / WHOLE,
+        "weight": candidate.share(),
+        "effective_weight": candidate.effective_share(&standing),
         "deferred": standing.deferred,
         "share": if total == 0 { 0.0 } else { candidate.weight as f64 / total as f64 },
-        "selectable": is_selectable(candidate, moment),
+        "selectable": candidate.is_selectable(&standing),
         "healthy": standing.healthy,
         "why_not": reasons.iter().map(|no| rejection(no, moment)).collect::<Vec<_>>(),
     })
