@@ -66,7 +66,7 @@ usage:
   breakwater check   [--config FILE] --print-effective   the whole configuration in our own dialect, without secrets
   breakwater explain [--config FILE] --model NAME [--stream] [--fail BACKEND=ERROR]… [--format human|json]
   breakwater explain --admin URL --model NAME      the same from a running gateway, as it stands now
-  breakwater diff OLD NEW            what a reload from one file to the other would change
+  breakwater diff OLD NEW [--format human|json]   what a reload from one file to the other would change
   breakwater schema                  the configuration as JSON Schema, for editors
   breakwater demo                    the gateway and two simulated providers in one process
   breakwater simulate [OPTIONS]      fault-injecting providers; `breakwater simulate --help`

@@ -147,6 +147,16 @@ fn two_files_are_compared_without_a_gateway() {
     let moved = "~ route live: azure moves from priority 2 to 1; openai moves from priority 1 to 2\n";
     assert_eq!(diff(&one, &two), (Some(1), moved.to_owned(), String::new()));
     assert_eq!(diff(&one, &one), (Some(0), "no difference\n".to_owned(), String::new()));
+    let command = Command::new(env!("CARGO_BIN_EXE_breakwater"))
+        .args(["diff", "--format", "json"])
+        .args([&one, &two])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&command.stdout).unwrap();
+    assert_eq!(
+        (&told["change"], &told["what"], told["details"].as_array().map(Vec::len)),
+        (&json!("changed"), &json!("route live"), Some(2))
+    );
     let (code, said, problems) = diff(&one, &broken);
     assert_eq!((code, said.as_str()), (Some(2), ""));
     assert!(problems.contains("3.yaml:1:13"), "{problems}");
