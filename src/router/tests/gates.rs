@@ -170,3 +170,81 @@ async fn a_host_that_takes_no_connection_is_left_for_all_its_deployments() {
     assert_eq!(endpoint.state(clock::now()), StateName::Closed);
     assert_eq!(backend(&router, "a").status().in_flight(), 0);
 }
+
+/// Whom a second call beside `a` goes to, for requests of their own: a priority for each backend, hosts by the first letter.
+async fn hedged(members: &[(&str, u32)], more: &str, prepare: impl AsyncFn(&Router), wanted: usize) -> Vec<String> {
+    let model = |(name, _): &(&str, u32)| {
+        let host = &name[..1];
+        format!(
+            "  - {{model_name: {name}, litellm_params: {{model: {name}, api_key: k, api_base: 'http://{host}.test/v1'}}}}\n"
+        )
+    };
+    let member = |(name, priority): &(&str, u32)| format!("{{name: {name}, priority: {priority}}}");
+    let text = format!(
+        "model_list:\n{}router:\n  - {{model_name: r, models: [{}]}}\nresilience: {{hedge: {{enabled: true, max_extra: 1.0}}{more}}}\n",
+        members.iter().map(model).collect::<String>(),
+        members.iter().map(member).collect::<Vec<_>>().join(", ")
+    );
+    let router = from_text(&text);
+    prepare(&router).await;
+    let mut gone_to = Vec::new();
+    for _ in 0..wanted {
+        let plan = router.plan("r", need()).unwrap();
+        let (plan, chosen) = router.next(plan).await.unwrap();
+        let first = chosen.unwrap_or_else(|exhausted| panic!("{exhausted:?}"));
+        plan.asked().retry_budget.count_request(clock::now());
+        plan.asked().hedge_budget.count_request(clock::now());
+        let beside = router.hedge(plan, first.place).await;
+        gone_to.push(beside.map_or_else(|| "-".to_owned(), |(_, chosen)| chosen.permit.backend().id().to_string()));
+        first.permit.settle(Outcome::Success, clock::now());
+        pass(TOLD).await;
+    }
+    gone_to
+}
+
+#[actix::test]
+async fn a_second_call_goes_to_another_host_and_then_to_the_best_priority() {
+    tokio::time::pause();
+    let nothing = async |_: &Router| {};
+    assert_eq!(hedged(&[("a", 1), ("a2", 2), ("b", 3)], "", nothing, 1).await, ["b"]);
+    assert_eq!(hedged(&[("a", 1), ("b", 2), ("c", 3)], "", nothing, 1).await, ["b"]);
+    assert_eq!(hedged(&[("a", 1), ("a2", 2)], "", nothing, 1).await, ["a2"], "the same host is better than none");
+    assert_eq!(hedged(&[("a", 1)], "", nothing, 1).await, ["-"], "never beside itself");
+    let mut turns = hedged(&[("a", 1), ("b", 2), ("c", 2)], "", nothing, 2).await;
+    turns.sort_unstable();
+    assert_eq!(turns, ["b", "c"], "equals take turns");
+}
+
+#[actix::test]
+async fn a_second_call_is_no_trial_and_asks_nobody_in_doubt() {
+    tokio::time::pause();
+    let opened = async |router: &Router| open(router, "b").await;
+    assert_eq!(hedged(&[("a", 1), ("b", 2), ("c", 3)], "", opened, 1).await, ["c"]);
+    let on_trial = async |router: &Router| {
+        open(router, "b").await;
+        pass(6 * SECOND).await;
+    };
+    assert_eq!(
+        hedged(&[("a", 1), ("b", 2), ("c", 3)], "", on_trial, 1).await,
+        ["c"],
+        "its time is over: a trial's turn"
+    );
+    let spent = async |router: &Router| say_left(router, "b", 0);
+    assert_eq!(hedged(&[("a", 1), ("b", 2), ("c", 3)], "", spent, 1).await, ["c"]);
+    let all = async |router: &Router| {
+        open(router, "b").await;
+        say_left(router, "c", 0);
+    };
+    assert_eq!(hedged(&[("a", 1), ("b", 2), ("c", 3)], "", all, 1).await, ["-"]);
+}
+
+#[actix::test]
+async fn a_second_call_needs_leave_of_both_budgets() {
+    tokio::time::pause();
+    let nothing = async |_: &Router| {};
+    let members = [("a", 1), ("b", 2)];
+    let none = ", retry_budget: {budget_ratio: 0.01, min_retries: 0}";
+    assert_eq!(hedged(&members, none, nothing, 3).await, ["-", "-", "-"]);
+    let one = ", retry_budget: {budget_ratio: 0.01, min_retries: 1}";
+    assert_eq!(hedged(&members, one, nothing, 3).await, ["b", "-", "-"], "and nobody is exempt from it");
+}
