@@ -308,6 +308,7 @@ fn main() -> ExitCode {
     assert!(resident_kib <= early.resident_kib + MAX_GROWTH_KIB, "memory grows");
     assert!(descriptors <= early.descriptors + MAX_MORE_DESCRIPTORS, "descriptors leak");
     drop(gateway);
-    large::run(&providers, if edits == SHORT_EDITS { SHORT_LARGE_EDITS } else { LARGE_EDITS });
+    let is_short = edits == SHORT_EDITS;
+    large::run(&providers, if is_short { SHORT_LARGE_EDITS } else { LARGE_EDITS }, !is_short);
     ExitCode::SUCCESS
 }

