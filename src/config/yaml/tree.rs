@@ -191,8 +191,14 @@ impl<'t> Builder<'t> {
             return self.alias(name, offset, path);
         }
         let kind = RefCell::new(Kind::Unknown);
-        let asked = access.take(KindSeed(&kind));
-        let (kind, error) = (kind.into_inner(), asked.err());
+        // A bracket says what it opens; whatever else begins here has to be asked for.
+        let (kind, error) = match rest.starts_with(['{', '[']) {
+            true => (Kind::Mapping, None),
+            false => {
+                let asked = access.take(KindSeed(&kind));
+                (kind.into_inner(), asked.err())
+            }
+        };
         let (value, size) = match kind.or_collection(error.as_ref()) {
             Kind::Scalar => (self.scalar(access, offset)?, 1),
             Kind::Mapping | Kind::Sequence => access.take(Collection { builder: self, path, depth })?,
@@ -295,8 +301,10 @@ impl<'t> Builder<'t> {
         if rest.starts_with(['*', '&']) {
             return Err(self.give_up("BW108", offset, path, "a key is plain text: no alias, no anchor"));
         }
-        let error = keys.take(KindSeed(&kind)).err();
-        let kind = kind.into_inner().or_collection(error.as_ref());
+        // A key that begins like a word is one.
+        let is_word = rest.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '"' | '\''));
+        let error = if is_word { None } else { keys.take(KindSeed(&kind)).err() };
+        let kind = if is_word { Kind::Scalar } else { kind.into_inner().or_collection(error.as_ref()) };
         match kind {
             Kind::Scalar => {}
             Kind::Mapping | Kind::Sequence | Kind::Tagged(_) => {
