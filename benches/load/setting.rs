@@ -1,7 +1,7 @@
 //! The processes of a run: a simulator with a working and a failing backend, a gateway in front of it, nginx beside it.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
@@ -33,8 +33,8 @@ pub(crate) struct Setting {
     /// The simulated backend that works.
     working: SocketAddr,
     is_pinned: bool,
-    /// Bound and not listening: connections to it are refused, and nobody else can take its port.
-    _refusing: Socket,
+    /// Nobody else can take a port of this run while it runs, and connections to the last of them are refused.
+    _ports: [Reserved; 6],
     _folder: Folder,
 }
 
@@ -42,6 +42,27 @@ pub(crate) struct Setting {
 struct Running {
     process: Process,
     address: SocketAddr,
+}
+
+/// A port of loopback that is bound and not listened on. With `SO_REUSEADDR` on both sides a process of this run may still
+/// bind it and listen, while the system gives it to nobody who asks for any free port, and to no outgoing connection.
+struct Reserved {
+    address: SocketAddr,
+    _socket: Socket,
+}
+
+impl Reserved {
+    fn new() -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let address = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { address, _socket: socket })
+    }
+
+    fn six() -> std::io::Result<[Self; 6]> {
+        Ok([Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?])
+    }
 }
 
 /// A folder of this run's own.
@@ -75,18 +96,17 @@ impl Setting {
     /// What did not start, and its last words.
     pub(crate) async fn start(pinning: Pinning) -> Result<Self, String> {
         let folder = Folder::new()?;
-        let (working, failing) = (free_address()?, free_address()?);
-        let simulator = start_simulator(&pinning, &folder, working, failing).await?;
-        let (refusing, refusing_address) = refuse().map_err(|error| format!("no port to refuse on: {error}"))?;
-        let yaml = gateway_yaml([working, failing, refusing_address]);
-        let config = folder.write("gateway.yaml", &yaml)?;
-        let gateway = start_gateway(&pinning, &folder, &config).await?;
+        let ports = Reserved::six().map_err(|error| format!("no free port: {error}"))?;
+        let [control, working, failing, listening, beside, refusing] = ports.each_ref().map(|port| port.address);
+        let simulator = start_simulator(&pinning, &folder, control, [working, failing]).await?;
+        let config = folder.write("gateway.yaml", &gateway_yaml([working, failing, refusing]))?;
+        let gateway = start_gateway(&pinning, &folder, &config, listening).await?;
         let nginx = match find_tool("nginx") {
-            Some(program) => Some(start_nginx(&pinning, &folder, &program, working).await?),
+            Some(program) => Some(start_nginx(&pinning, &folder, &program, beside, working).await?),
             None => None,
         };
         let is_pinned = pinning.is_pinned();
-        Ok(Self { gateway, nginx, _simulator: simulator, working, is_pinned, _refusing: refusing, _folder: folder })
+        Ok(Self { gateway, nginx, _simulator: simulator, working, is_pinned, _ports: ports, _folder: folder })
     }
 
     /// What the figures depend on, for the head of the table.
@@ -149,10 +169,9 @@ impl Setting {
 async fn start_simulator(
     pinning: &Pinning,
     folder: &Folder,
-    working: SocketAddr,
-    failing: SocketAddr,
+    address: SocketAddr,
+    [working, failing]: [SocketAddr; 2],
 ) -> Result<Process, String> {
-    let address = free_address()?;
     let backend = |name: &str, at: SocketAddr| OsString::from(format!("{name}={at}:openai"));
     let words = [
         "simulate".into(),
@@ -173,8 +192,12 @@ async fn start_simulator(
     Ok(process)
 }
 
-async fn start_gateway(pinning: &Pinning, folder: &Folder, config: &Path) -> Result<Running, String> {
-    let address = free_address()?;
+async fn start_gateway(
+    pinning: &Pinning,
+    folder: &Folder,
+    config: &Path,
+    address: SocketAddr,
+) -> Result<Running, String> {
     let words = [
         "--config".into(),
         config.into(),
@@ -192,9 +215,9 @@ async fn start_nginx(
     pinning: &Pinning,
     folder: &Folder,
     program: &Path,
+    address: SocketAddr,
     upstream: SocketAddr,
 ) -> Result<Running, String> {
-    let address = free_address()?;
     let config = folder.write("nginx.conf", &nginx_conf(&folder.0, address, upstream))?;
     let words = ["-p".into(), folder.0.clone().into(), "-c".into(), OsString::from(config)];
     let (at, place) = ((pinning, Core::Contestant), (folder.0.as_path(), address));
@@ -266,17 +289,4 @@ async fn ask(address: SocketAddr, request: &[u8]) -> Result<String, String> {
         200..300 => Ok(body),
         status => Err(format!("{address} answers {status}: {body}")),
     }
-}
-
-/// A port on loopback that was free a moment ago.
-fn free_address() -> Result<SocketAddr, String> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    bound.map_err(|error| format!("no free port: {error}"))
-}
-
-fn refuse() -> std::io::Result<(Socket, SocketAddr)> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    let address = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-    Ok((socket, address))
 }
