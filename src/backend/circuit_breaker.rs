@@ -155,8 +155,25 @@ impl CircuitBreaker {
                 true | false,
                 true | false,
                 Hand::Auto | Hand::Disabled | Hand::ForceOpen | Hand::ForceOpenUntil(_) | Hand::ForceClosed { .. },
-            ) => None,
+            ) => self.close_if_proven(now),
         }
+    }
+
+    /// Probes that were too few under the former policy may be enough under this one: then no further probe has room, and
+    /// none would come to close the circuit.
+    fn close_if_proven(&mut self, now: Instant) -> Option<Change> {
+        match &self.state {
+            State::HalfOpen(half) if self.policy.half_open_calls <= half.ok => {
+                Some(self.close_after_probes(now, Cause::ProbesSucceeded))
+            }
+            State::HalfOpen(_) | State::Open { .. } | State::Closed(_) => None,
+        }
+    }
+
+    fn close_after_probes(&mut self, now: Instant, cause: Cause) -> Change {
+        let change = self.enter(State::Closed(Closed::from(now)), cause);
+        self.slow_start_from = self.policy.slow_start.map(|_| now);
+        change
     }
 
     /// Its state beneath the operator's hand.
@@ -427,9 +444,7 @@ impl CircuitBreaker {
             return Recorded::changed(self.enter(State::Open { until }, Cause::ProbesExpired));
         }
         let Some(cause) = closes else { return Recorded { returned: 1, ..Recorded::NOTHING } };
-        let change = self.enter(State::Closed(Closed::from(now)), cause);
-        self.slow_start_from = self.policy.slow_start.map(|_| now);
-        Recorded::changed(change)
+        Recorded::changed(self.close_after_probes(now, cause))
     }
 
     /// What the effect comes to, and whether it was slow. A call that the request's deadline cut is a failure if it was

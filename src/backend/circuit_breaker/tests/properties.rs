@@ -100,7 +100,7 @@ impl Pair {
             }
             Operation::Reload(policy) => {
                 self.breaker.reconfigure(policies()[policy].clone(), now);
-                self.reference.reload(policies()[policy].clone());
+                self.reference.reload(policies()[policy].clone(), now);
             }
         }
         self.breaker.advance(self.now, MIDDLE);

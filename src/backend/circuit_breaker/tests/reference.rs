@@ -404,11 +404,16 @@ impl Reference {
         self.enter(Naive::Closed { since: now });
     }
 
-    pub(super) fn reload(&mut self, policy: Policy) {
+    pub(super) fn reload(&mut self, policy: Policy, now: Instant) {
         if policy.sliding_window != self.policy.sliding_window {
             self.window_from = self.booked.len();
         }
         self.policy = policy;
+        if let Naive::HalfOpen { log, .. } = &self.state
+            && self.policy.half_open_calls as usize <= log.iter().filter(|said| matches!(said, Said::Ok(_))).count()
+        {
+            self.enter(Naive::Closed { since: now });
+        }
     }
 }
 
