@@ -419,6 +419,22 @@ fn open_times_double_up_to_their_cap_and_spread_by_jitter() {
 }
 
 #[test]
+fn a_reload_that_asks_for_fewer_probes_closes_what_they_have_proven() {
+    let mut scene = Scene::new(Policy { half_open_calls: 3, ..policy() });
+    for line in ["0s begin a b c d e", "0s fail a b c d e = open", "5s claim p", "6s ok p = ok:1"] {
+        scene.play(line);
+    }
+    let change = |calls| Policy { half_open_calls: calls, ..policy() };
+    assert_eq!(scene.breaker.reconfigure(change(2), START.plus(Duration::from_secs(6))), None);
+    // Else no further probe would have room, and the circuit would stay half-open.
+    let closed = scene.breaker.reconfigure(change(1), START.plus(Duration::from_secs(6))).unwrap();
+    assert_eq!(
+        (closed.from, closed.to, closed.cause),
+        (StateName::HalfOpen, StateName::Closed, Cause::ProbesSucceeded)
+    );
+}
+
+#[test]
 fn a_reload_that_changes_the_window_empties_it_and_nothing_else() {
     let mut scene = Scene::new(policy());
     scene.play("0s begin a b");
