@@ -81,6 +81,14 @@ pub struct Call<'a> {
     pub hold: Option<&'a Hold>,
 }
 
+impl Call<'_> {
+    /// Whether its answer should say what it cost: it makes tokens, and every provider counts them.
+    pub fn is_metered(&self) -> bool {
+        *self.method == actix_web::http::Method::POST
+            && matches!(&*self.operation.text, "chat/completions" | "completions" | "embeddings" | "responses")
+    }
+}
+
 /// What becomes of a call.
 pub enum Reply {
     /// A whole answer of a provider, or made from one.

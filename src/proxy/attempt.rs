@@ -10,7 +10,7 @@ use crate::backend::Permit;
 use crate::backend::outcome::{Class, Outcome};
 use crate::clock::{self, Instant};
 use crate::config::BackendId;
-use crate::telemetry::labels::{AttemptOutcome, FailureDetail, Label as _, ResendReason, TokenType};
+use crate::telemetry::labels::{AttemptOutcome, FailureDetail, Label as _, ResendReason, TokenDetail, TokenType};
 use crate::telemetry::{Lazily, PairHandles};
 
 /// Largest error body that is looked into and shown (spec/wire.md 1.3).
@@ -71,6 +71,14 @@ impl Attempt {
     pub fn usage(&self, usage: Usage) {
         self.handles.tokens(TokenType::Input).inc_by(usage.input);
         self.handles.tokens(TokenType::Output).inc_by(usage.output);
+        let parts = [
+            (TokenDetail::CachedInput, usage.cached_input),
+            (TokenDetail::CacheWriteInput, usage.cache_write_input),
+            (TokenDetail::ReasoningOutput, usage.reasoning_output),
+        ];
+        for (detail, tokens) in parts.into_iter().filter(|(_, tokens)| 0 < *tokens) {
+            self.handles.token_details(detail).inc_by(tokens);
+        }
         if let Some(permit) = &self.permit {
             permit.usage(usage.input, usage.output);
         }

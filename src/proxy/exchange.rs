@@ -332,8 +332,12 @@ impl Stage<'_> {
             Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
             Judgement::Failed(error) => return self.in_band(attempt, answer.headers(), error.fields),
         };
-        if let Some(usage) = usage {
-            attempt.usage(usage);
+        match usage {
+            Some(usage) => attempt.usage(usage),
+            None if self.errand.call.is_metered() && !self.errand.wanted.is_background() => {
+                attempt.handles().usage_missing.inc();
+            }
+            None => {}
         }
         let at = clock::now();
         attempt.succeed(at);
@@ -401,7 +405,7 @@ impl Stage<'_> {
                         return self.fail(attempt, Class::Truncated, None, Said::Nothing);
                     }
                     // Only after the commit point.
-                    Step::Pass(_)
+                    Step::Pass { .. }
                     | Step::Comment(_)
                     | Step::Drop
                     | Step::Error(..)
@@ -458,6 +462,7 @@ impl Stage<'_> {
             is_end,
             length,
             api: api(&self.errand.call.operation),
+            is_metered: self.errand.call.is_metered(),
             attempt,
             backend: Arc::clone(self.candidate.backend.config()),
             expose_backend: policy.expose_backends,

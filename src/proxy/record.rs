@@ -58,6 +58,7 @@ pub struct Record {
     pub is_client_retry: bool,
     /// Who knows whether its head has left before its answer is known.
     pub head_hold: Option<Rc<Hold>>,
+    is_streaming: bool,
     started: Instant,
     head_at: Option<Instant>,
     status: u16,
@@ -114,6 +115,7 @@ impl Record {
             attempts: 0,
             attempted: Duration::ZERO,
             request_bytes: 0,
+            is_streaming: false,
             started,
             head_at: None,
             status: CLIENT_GONE,
@@ -137,6 +139,12 @@ impl Record {
     pub fn set_route(&mut self, route: &Arc<RouteEntry>) {
         route.handles.in_flight.inc();
         self.route = Some(Arc::clone(route));
+    }
+
+    /// Its answer is a stream that has committed.
+    pub fn begin_stream(&mut self) {
+        self.is_streaming = true;
+        self.handles().streams_in_flight.inc();
     }
 
     /// The head is handed over now. Returns our own share of the time so far.
@@ -198,6 +206,9 @@ impl Record {
         }
         if self.is_client_retry {
             handles.client_retries.inc();
+        }
+        if self.is_streaming {
+            handles.streams_in_flight.dec();
         }
         if self.route.is_some() {
             handles.in_flight.dec();

@@ -78,6 +78,8 @@ pub struct Start {
     pub length: Option<u64>,
     /// Whose stream it is.
     pub api: Api,
+    /// Whether it should say in the end what it cost.
+    pub is_metered: bool,
     /// The attempt.
     pub attempt: Attempt,
     /// The backend's configuration, for judging an error inside the stream.
@@ -110,6 +112,7 @@ pub struct Relay {
     stage: Stage,
     length: Option<u64>,
     api: Api,
+    is_metered: bool,
     attempt: Option<Attempt>,
     handles: Arc<Lazily<PairHandles>>,
     backend: Arc<Backend>,
@@ -119,6 +122,8 @@ pub struct Relay {
     pace: Pace,
     idle_at: Instant,
     comment_at: Instant,
+    /// First and last content so far.
+    content: (Instant, Instant),
     timer: Pin<Box<Sleep>>,
     cut: Pin<Box<OwnedNotified>>,
 }
@@ -137,6 +142,7 @@ impl Relay {
             stage: Stage::Flowing,
             length: start.length,
             api: start.api,
+            is_metered: start.is_metered,
             handles: Arc::clone(start.attempt.handles()),
             attempt: Some(start.attempt),
             backend: start.backend,
@@ -146,6 +152,7 @@ impl Relay {
             pace: start.pace,
             idle_at,
             comment_at,
+            content: (now, now),
             timer: Box::pin(tokio::time::sleep_until(clock::to_tokio(first))),
             cut: start.cut,
         };
@@ -156,7 +163,10 @@ impl Relay {
     }
 
     /// Takes over the request's record, which now ends with the body.
-    pub fn attach(&mut self, record: Box<Record>) {
+    pub fn attach(&mut self, mut record: Box<Record>) {
+        if let Source::Events(_) = self.source {
+            record.begin_stream();
+        }
         self.record = Some(record);
         // The whole answer may have come with its first content.
         if self.stage == Stage::Finished {
@@ -208,12 +218,17 @@ impl Relay {
         let Source::Events(events) = &mut self.source else { return false };
         let Some(step) = events.next() else { return false };
         match step {
-            Step::Pass(bytes) => {
-                self.alive();
+            Step::Pass { bytes, is_content } => {
+                let now = self.alive();
+                if is_content {
+                    self.content.1 = now;
+                }
                 self.queue.push_back(bytes);
             }
             Step::Comment(bytes) => self.queue.push_back(bytes),
-            Step::Drop => self.alive(),
+            Step::Drop => {
+                self.alive();
+            }
             Step::Done(bytes) => {
                 let end = if events.done_without_finish() && self.api == Api::Chat {
                     StreamEnd::DoneWithoutFinish
@@ -252,11 +267,12 @@ impl Relay {
         }
     }
 
-    /// Data has come: the gaps begin anew. The timer notices when it fires.
-    fn alive(&mut self) {
+    /// Data has come: the gaps begin anew. The timer notices when it fires. Says when that is.
+    fn alive(&mut self) -> Instant {
         let now = clock::now();
         self.idle_at = now.plus(self.pace.idle);
         self.comment_at = self.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
+        now
     }
 
     /// The upstream has ended, cleanly or not.
@@ -333,6 +349,7 @@ impl Relay {
         self.stage = Stage::Finished;
         self.end = Some(end);
         self.book_usage();
+        self.book_pace();
         if let Some(attempt) = self.attempt.take() {
             attempt.succeed(clock::now());
         }
@@ -402,6 +419,20 @@ impl Relay {
     fn say(&mut self, outcome: RequestOutcome) {
         if let Some(record) = &mut self.record {
             record.end(outcome);
+        }
+    }
+
+    /// What a completed stream says of its backend: how fast it talked, or that it did not say what it cost.
+    fn book_pace(&self) {
+        let Source::Events(events) = &self.source else { return };
+        match events.usage() {
+            None if self.is_metered => self.handles.usage_missing.inc(),
+            // What came all at once shows no pace.
+            Some(usage) if 1 < usage.output && self.content.0 < self.content.1 => {
+                let span = self.content.1.since(self.content.0).as_secs_f64();
+                self.handles.output_token.observe(span / (usage.output - 1) as f64);
+            }
+            Some(_) | None => {}
         }
     }
 

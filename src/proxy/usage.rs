@@ -11,6 +11,8 @@ pub struct Usage {
     pub output: u64,
     /// Those of the prompt that came from a cache.
     pub cached_input: u64,
+    /// Those of the prompt that were written to a cache, where the provider bills that.
+    pub cache_write_input: u64,
     /// Those of the completion that were spent on reasoning.
     pub reasoning_output: u64,
 }
@@ -29,13 +31,19 @@ impl Usage {
         let mut found = Self::default();
         let end = json::walk(text, at, |key, at| match key {
             b"prompt_tokens_details" | b"input_tokens_details" => {
-                part(text, at, b"cached_tokens", &mut found.cached_input)
+                let parts = [
+                    (&b"cached_tokens"[..], &mut found.cached_input),
+                    (b"cache_write_tokens", &mut found.cache_write_input),
+                ];
+                details(text, at, parts)
             }
             b"completion_tokens_details" | b"output_tokens_details" => {
-                part(text, at, b"reasoning_tokens", &mut found.reasoning_output)
+                details(text, at, [(&b"reasoning_tokens"[..], &mut found.reasoning_output)])
             }
             b"prompt_tokens" | b"input_tokens" => count(text, at, &mut found.input),
             b"completion_tokens" | b"output_tokens" => count(text, at, &mut found.output),
+            // Of providers that speak OpenAI's dialect with Anthropic's words for it.
+            b"cache_creation_input_tokens" => count(text, at, &mut found.cache_write_input),
             _ => json::skip_value(text, at),
         });
         (found, end)
@@ -49,13 +57,15 @@ fn count(text: &[u8], at: usize, into: &mut u64) -> Result<usize, Flaw> {
     Ok(end)
 }
 
-/// Reads a count inside a details object; 0 if it is not there.
-fn part(text: &[u8], at: usize, wanted: &[u8], into: &mut u64) -> Result<usize, Flaw> {
-    *into = 0;
+/// Reads counts inside a details object; what is not there stays as it is.
+fn details<const N: usize>(text: &[u8], at: usize, mut wanted: [(&[u8], &mut u64); N]) -> Result<usize, Flaw> {
     if text.get(at) != Some(&b'{') {
         return json::skip_value(text, at);
     }
-    json::walk(text, at, |key, at| if key == wanted { count(text, at, into) } else { json::skip_value(text, at) })
+    json::walk(text, at, |key, at| match wanted.iter_mut().find(|(name, _)| *name == key) {
+        Some((_, into)) => count(text, at, into),
+        None => json::skip_value(text, at),
+    })
 }
 
 /// A count; fractions are floored, negatives and nonsense are none.
@@ -79,11 +89,19 @@ mod tests {
     fn both_dialects_and_odd_values() {
         let chat = br#"{"prompt_tokens":10,"completion_tokens":7,"total_tokens":17,
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}"#;
-        assert_eq!(Usage::of_object(chat), Some(Usage { input: 10, output: 7, cached_input: 4, reasoning_output: 2 }));
+        let usage = Usage { input: 10, output: 7, cached_input: 4, reasoning_output: 2, ..Usage::default() };
+        assert_eq!(Usage::of_object(chat), Some(usage));
+        for written in [
+            r#"{"prompt_tokens_details":{"cached_tokens":1,"cache_write_tokens":3}}"#,
+            r#"{"prompt_tokens_details":{"cached_tokens":1},"cache_creation_input_tokens":3}"#,
+        ] {
+            let usage = Usage::of_object(written.as_bytes()).unwrap();
+            assert_eq!((usage.cached_input, usage.cache_write_input), (1, 3), "{written}");
+        }
         let responses = br#"{"input_tokens":3,"output_tokens":5,"input_tokens_details":{"cached_tokens":1},"output_tokens_details":null}"#;
         assert_eq!(
             Usage::of_object(responses),
-            Some(Usage { input: 3, output: 5, cached_input: 1, reasoning_output: 0 })
+            Some(Usage { input: 3, output: 5, cached_input: 1, ..Usage::default() })
         );
         assert_eq!(Usage::of_object(b"null"), None);
         assert_eq!(Usage::of_object(b"{}"), Some(Usage::default()));

@@ -9,7 +9,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 use super::labels::{
     Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
     FallbackAfter, FallbackResult, HedgeResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome,
-    ResendReason, StreamEnd, TokenType,
+    ResendReason, StreamEnd, TokenDetail, TokenType,
 };
 use super::metrics::{Child, Family};
 use super::names;
@@ -58,6 +58,8 @@ pub struct RouteHandles {
     pub queue_wait: Histogram,
     /// SDKs' own retries.
     pub client_retries: IntCounter,
+    /// Streams whose first content has gone out.
+    pub streams_in_flight: IntGauge,
     /// What users feel.
     pub time_to_first_token: Histogram,
 }
@@ -115,12 +117,17 @@ pub struct PairHandles {
     attempts: Set<IntCounter>,
     streams: Set<IntCounter>,
     tokens: Set<IntCounter>,
+    token_details: Set<IntCounter>,
     details: Set<IntCounter>,
     rejections: Set<IntCounter>,
     durations: [Histogram; 2],
     resends: Set<IntCounter>,
     /// From the call's begin to its first content.
     pub first_token: Histogram,
+    /// From content to content, by output token.
+    pub output_token: Histogram,
+    /// Answers that should have said what they cost.
+    pub usage_missing: IntCounter,
     /// Times it was called again by the request it had failed.
     pub retries: IntCounter,
     /// Calls running.
@@ -141,6 +148,11 @@ impl PairHandles {
     /// Tokens as reported.
     pub fn tokens(&self, kind: TokenType) -> &IntCounter {
         self.tokens.at(kind)
+    }
+
+    /// Parts of them.
+    pub fn token_details(&self, detail: TokenDetail) -> &IntCounter {
+        self.token_details.at(detail)
     }
 
     /// What exactly broke.
@@ -207,7 +219,11 @@ pub struct Metrics {
     streams: Family<IntCounter>,
     first_token: Family<Histogram>,
     attempt_first_token: Family<Histogram>,
+    output_token: Family<Histogram>,
     tokens: Family<IntCounter>,
+    token_details: Family<IntCounter>,
+    usage_missing: Family<IntCounter>,
+    streams_in_flight: Family<IntGauge>,
     rejections: Family<IntCounter>,
     fallbacks: Family<IntCounter>,
     hedges: Family<IntCounter>,
@@ -319,7 +335,11 @@ impl Metrics {
             streams: family(r, names::STREAMS_ENDED, &["route", "backend", "reason"], &[]),
             first_token: family(r, names::TIME_TO_FIRST_TOKEN, &["route"], &names::FIRST_TOKEN),
             attempt_first_token: family(r, names::ATTEMPT_FIRST_TOKEN, &["backend"], &names::FIRST_TOKEN),
+            output_token: family(r, names::TIME_PER_OUTPUT_TOKEN, &["backend"], &names::OUTPUT_TOKEN),
             tokens: family(r, names::TOKENS, &["route", "backend", "type"], &[]),
+            token_details: family(r, names::TOKEN_DETAILS, &["backend", "type"], &[]),
+            usage_missing: family(r, names::USAGE_MISSING, &["route", "backend"], &[]),
+            streams_in_flight: family(r, names::STREAMS_IN_FLIGHT, &["route"], &[]),
             rejections: family(r, names::REJECTIONS, &["backend", "reason"], &[]),
             fallbacks: family(r, names::FALLBACKS, &["from", "to", "after", "result"], &[]),
             hedges: family(r, names::HEDGES, &["route", "result"], &[]),
@@ -404,6 +424,7 @@ impl Metrics {
             queue_depth: self.queue_depth.child(&[route]),
             queue_wait: self.queue_wait.child(&[route]),
             client_retries: self.client_retries.child(&[route]),
+            streams_in_flight: self.streams_in_flight.child(&[route]),
             time_to_first_token: self.first_token.child(&[route]),
         }
     }
@@ -420,11 +441,14 @@ impl Metrics {
             attempts: Set::new::<AttemptOutcome>(|outcome| self.attempts.child(&[route, backend, outcome])),
             streams: Set::new::<StreamEnd>(|end| self.streams.child(&[route, backend, end])),
             tokens: Set::new::<TokenType>(|kind| self.tokens.child(&[route, backend, kind])),
+            token_details: Set::new::<TokenDetail>(|detail| self.token_details.child(&[backend, detail])),
             details: Set::new::<FailureDetail>(|detail| self.details.child(&[backend, detail])),
             rejections: Set::new::<PassedOver>(|reason| self.rejections.child(&[backend, reason])),
             durations: [duration("success"), duration("failure")],
             resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
             first_token: self.attempt_first_token.child(&[backend]),
+            output_token: self.output_token.child(&[backend]),
+            usage_missing: self.usage_missing.child(&[route, backend]),
             retries: self.retries.child(&[route, backend]),
             in_flight: self.attempts_in_flight.child(&[backend]),
         }

@@ -7,7 +7,10 @@ pub type Name = (&'static str, &'static str);
 pub const LATENCY: [f64; 17] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 /// Buckets of a time to first token, in seconds.
-pub const FIRST_TOKEN: [f64; 14] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
+pub const FIRST_TOKEN: [f64; 15] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+/// Buckets of a time per output token, in seconds.
+pub const OUTPUT_TOKEN: [f64; 13] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5];
 /// Buckets of our own overhead, in seconds.
 pub const OVERHEAD: [f64; 13] =
     [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
@@ -122,6 +125,19 @@ pub const STREAMS_ENDED: Name = ("breakwater_streams_ended_total", "Streams by h
 /// What users feel.
 pub const TIME_TO_FIRST_TOKEN: Name =
     ("breakwater_time_to_first_token_seconds", "Receipt to first content, failovers included.");
+/// How fast a backend talks once it does.
+pub const TIME_PER_OUTPUT_TOKEN: Name = (
+    "breakwater_time_per_output_token_seconds",
+    "First to last content of a completed stream, by each output token after the first.",
+);
+/// Streams under way.
+pub const STREAMS_IN_FLIGHT: Name = ("breakwater_streams_in_flight", "Streams whose first content has gone out.");
+/// Parts of the tokens.
+pub const TOKEN_DETAILS: Name =
+    ("breakwater_token_details_total", "Parts of the tokens as reported: cached, written to a cache, reasoning.");
+/// Gaps in the token books.
+pub const USAGE_MISSING: Name =
+    ("breakwater_usage_missing_total", "Answers that should have said what they cost, and did not.");
 /// Tokens.
 pub const TOKENS: Name = ("breakwater_tokens_total", "Tokens as reported.");
 /// Build.

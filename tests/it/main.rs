@@ -35,3 +35,4 @@ mod shutdown;
 mod streaming;
 mod support;
 mod tidy;
+mod tokens;

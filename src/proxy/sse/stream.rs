@@ -41,7 +41,12 @@ pub enum Step {
     /// Before commit: the attempt fails; nothing was sent.
     Fail(Failure),
     /// After commit: send it; resets the idle timer.
-    Pass(Bytes),
+    Pass {
+        /// The event.
+        bytes: Bytes,
+        /// Whether it says something, or cannot be read.
+        is_content: bool,
+    },
     /// After commit: a comment; send it; resets no timer.
     Comment(Bytes),
     /// After commit: nothing to send. A dropped usage event; resets the idle timer.
@@ -276,7 +281,7 @@ impl EventStream {
             // What cannot be read passes: the client has a parser too, and nothing can be taken back.
             Meaning::Content | Meaning::Preamble | Meaning::Malformed => {
                 self.has_id |= block.has_id();
-                Some(Step::Pass(block.bytes))
+                Some(Step::Pass { bytes: block.bytes, is_content: finding.meaning != Meaning::Preamble })
             }
         }
     }

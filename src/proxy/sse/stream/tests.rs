@@ -30,7 +30,7 @@ fn letter(step: &Step) -> char {
         Step::Hold => 'H',
         Step::Commit { .. } => 'C',
         Step::Fail(_) => 'F',
-        Step::Pass(_) => 'P',
+        Step::Pass { .. } => 'P',
         Step::Comment(_) => ':',
         Step::Drop => 'd',
         Step::Error(..) => 'E',
@@ -42,7 +42,9 @@ fn letter(step: &Step) -> char {
 fn send(step: Step, sent: &mut Vec<u8>) {
     match step {
         Step::Commit { blocks, .. } => sent.extend(blocks.concat()),
-        Step::Pass(bytes) | Step::Comment(bytes) | Step::Error(bytes, _) | Step::Done(bytes) => sent.extend(bytes),
+        Step::Pass { bytes, .. } | Step::Comment(bytes) | Step::Error(bytes, _) | Step::Done(bytes) => {
+            sent.extend(bytes)
+        }
         Step::Hold | Step::Fail(_) | Step::Drop | Step::TooLarge => {}
     }
 }
@@ -60,7 +62,7 @@ fn failure(api: Api, blocks: &[&str]) -> Option<Failure> {
         Step::Fail(failure) => Some(failure),
         Step::Hold
         | Step::Commit { .. }
-        | Step::Pass(_)
+        | Step::Pass { .. }
         | Step::Comment(_)
         | Step::Drop
         | Step::Error(..)
@@ -237,7 +239,7 @@ fn the_last_block_with_carriage_returns_is_not_lost() {
     assert!(matches!(stream.next(), Some(Step::Commit { .. })));
     assert_eq!(stream.next(), None);
     stream.close();
-    assert!(matches!(stream.next(), Some(Step::Pass(_))));
+    assert!(matches!(stream.next(), Some(Step::Pass { .. })));
     assert!(matches!(stream.end(), End::NeedsDone(_)));
 }
 
