@@ -7,5 +7,5 @@ pub mod labels;
 mod metrics;
 pub mod names;
 
-pub use self::handles::{Lazily, Metrics, PairHandles, RouteHandles};
+pub use self::handles::{ClientHandles, Lazily, Metrics, PairHandles, RouteHandles};
 pub use self::metrics::Family;

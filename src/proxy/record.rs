@@ -14,8 +14,8 @@ use super::usage::Usage;
 use crate::clock::{self, Instant};
 use crate::router::RouteEntry;
 use crate::telemetry::access_log::{Line, Number, Word, WorkerLog, key};
-use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome};
-use crate::telemetry::{Lazily, RouteHandles};
+use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome, TokenType};
+use crate::telemetry::{ClientHandles, Lazily, RouteHandles};
 
 /// Status that stands for a client that left before the head.
 const CLIENT_GONE: u16 = 499;
@@ -56,6 +56,8 @@ pub struct Record {
     pub request_bytes: usize,
     /// Whether it is an SDK's own second try.
     pub is_client_retry: bool,
+    /// Whose key it was, where keys are asked for.
+    pub client: Option<Arc<ClientHandles>>,
     /// Who knows whether its head has left before its answer is known.
     pub head_hold: Option<Rc<Hold>>,
     is_streaming: bool,
@@ -124,6 +126,7 @@ impl Record {
             unrouted: Arc::clone(unrouted),
             log,
             is_client_retry: false,
+            client: None,
             head_hold: None,
             _live: live,
             _held: None,
@@ -206,6 +209,13 @@ impl Record {
         }
         if self.is_client_retry {
             handles.client_retries.inc();
+        }
+        if let Some(client) = &self.client {
+            client.requests(outcome).inc();
+            if let Some(usage) = self.usage {
+                client.tokens(TokenType::Input).inc_by(usage.input);
+                client.tokens(TokenType::Output).inc_by(usage.output);
+            }
         }
         if self.is_streaming {
             handles.streams_in_flight.dec();

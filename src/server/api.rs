@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ async fn walk(
 ) -> Result<Reply, Box<OwnCall>> {
     let table = worker.table();
     let keys = worker.keys(&table);
+    record.client = keys.nobody().cloned();
     let call = match enter(request, payload, worker, &table, &keys, record).await {
         Ok(call) => call,
         Err(reply) => return Ok(reply),
@@ -99,6 +101,7 @@ async fn enter<'a>(
     }
     let key = keys.check(request.headers()).map_err(Reply::Fault)?;
     if let Some(known) = key {
+        record.client = Some(Arc::clone(known.handles));
         record.hold(known.limit.try_begin().map_err(|over| key_over(&known.key.name, &over))?);
     }
     let key = key.map(|known| known.key);

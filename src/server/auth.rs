@@ -10,9 +10,13 @@ use subtle::ConstantTimeEq as _;
 use super::key_limits::{KeyLimit, KeyLimits};
 use crate::config::{ApiKey, ClientKey, Config};
 use crate::error::Fault;
+use crate::telemetry::{ClientHandles, Metrics};
 
 /// Headers that may carry a key after `authorization`, in this order.
 const KEY_HEADERS: [HeaderName; 2] = [HeaderName::from_static("api-key"), HeaderName::from_static("x-api-key")];
+
+/// Under which name requests without a valid key are counted.
+const NOBODY: &str = "_none";
 
 /// The keys of one configuration.
 pub(super) struct Keys {
@@ -20,6 +24,9 @@ pub(super) struct Keys {
     by_digest: HashMap<[u8; 32], usize>,
     /// Their limits, in the order of the configuration.
     limits: Vec<Arc<KeyLimit>>,
+    /// Their metrics, in the same order, and behind them those of requests without a valid key; empty where no keys are
+    /// asked for.
+    handles: Vec<Arc<ClientHandles>>,
     /// Where a key may stand when `authorization` has none.
     headers: Vec<HeaderName>,
 }
@@ -29,22 +36,31 @@ pub(super) struct Keys {
 pub(super) struct Known<'a> {
     pub(super) key: &'a ClientKey,
     pub(super) limit: &'a KeyLimit,
+    pub(super) handles: &'a Arc<ClientHandles>,
 }
 
 impl Keys {
     /// Indexes the keys of a configuration.
-    pub(super) fn of(config: &Arc<Config>, limits: &KeyLimits) -> Self {
+    pub(super) fn of(config: &Arc<Config>, limits: &KeyLimits, metrics: &Metrics) -> Self {
         let limits = config.auth.keys.iter().map(|key| limits.of(key)).collect();
         let keys = config.auth.keys.iter().enumerate();
         let by_digest = keys.map(|(index, key)| (digest(key.key.expose()), index)).collect();
+        let names = config.auth.keys.iter().map(|key| &*key.name).chain([NOBODY]);
+        let handles =
+            if config.auth.keys.is_empty() { Vec::new() } else { names.map(|name| metrics.client(name)).collect() };
         let own = config.auth.header_names.iter().filter_map(|name| name.parse().ok());
         let headers = KEY_HEADERS.into_iter().chain(own).collect();
-        Self { config: Arc::clone(config), by_digest, limits, headers }
+        Self { config: Arc::clone(config), by_digest, limits, handles, headers }
     }
 
     /// Whether they are those of `config`.
     pub(super) fn is_of(&self, config: &Arc<Config>) -> bool {
         Arc::ptr_eq(&self.config, config)
+    }
+
+    /// Counts requests that have shown no valid key; none where no keys are asked for.
+    pub(super) fn nobody(&self) -> Option<&Arc<ClientHandles>> {
+        self.handles.last()
     }
 
     /// The key that a request brings; none where no keys are configured.
@@ -58,9 +74,9 @@ impl Keys {
         let brought = self.brought(headers).ok_or(Fault::MissingKey)?;
         let brought = digest(brought);
         let index = *self.by_digest.get(&brought).ok_or(Fault::InvalidKey)?;
-        let (key, limit) = (&self.config.auth.keys[index], &*self.limits[index]);
+        let (key, limit, handles) = (&self.config.auth.keys[index], &*self.limits[index], &self.handles[index]);
         let is_equal = bool::from(digest(key.key.expose()).ct_eq(&brought));
-        if is_equal { Ok(Some(Known { key, limit })) } else { Err(Fault::InvalidKey) }
+        if is_equal { Ok(Some(Known { key, limit, handles })) } else { Err(Fault::InvalidKey) }
     }
 
     /// The first key that is not empty.

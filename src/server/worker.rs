@@ -124,7 +124,7 @@ impl Worker {
             actix_rt::spawn(log.clone().run());
         }
         let proxy = make(cut);
-        let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits)));
+        let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits, &shared.metrics)));
         Rc::new(Self { proxy, shared, log, keys, live })
     }
 
@@ -136,7 +136,7 @@ impl Worker {
     /// The keys of the configuration in force, indexed anew after a reload.
     pub(super) fn keys(&self, table: &Table) -> Rc<Keys> {
         if !self.keys.borrow().is_of(&table.config) {
-            self.keys.replace(Rc::new(Keys::of(&table.config, &self.shared.key_limits)));
+            self.keys.replace(Rc::new(Keys::of(&table.config, &self.shared.key_limits, &self.shared.metrics)));
         }
         Rc::clone(&self.keys.borrow())
     }

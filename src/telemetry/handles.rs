@@ -112,6 +112,24 @@ impl RouteHandles {
     }
 }
 
+/// The metrics of one client key.
+pub struct ClientHandles {
+    requests: Set<IntCounter>,
+    tokens: Set<IntCounter>,
+}
+
+impl ClientHandles {
+    /// Its requests that ended so.
+    pub fn requests(&self, outcome: RequestOutcome) -> &IntCounter {
+        self.requests.at(outcome)
+    }
+
+    /// Tokens as reported.
+    pub fn tokens(&self, kind: TokenType) -> &IntCounter {
+        self.tokens.at(kind)
+    }
+}
+
 /// The metrics of one backend on one route, and of the backend itself.
 pub struct PairHandles {
     attempts: Set<IntCounter>,
@@ -209,6 +227,8 @@ pub struct Metrics {
     queue_depth: Family<IntGauge>,
     queue_wait: Family<Histogram>,
     client_retries: Family<IntCounter>,
+    client_requests: Family<IntCounter>,
+    client_tokens: Family<IntCounter>,
     started: Family<IntCounter>,
     attempts: Family<IntCounter>,
     attempts_in_flight: Family<IntGauge>,
@@ -324,6 +344,8 @@ impl Metrics {
             retries: family(r, names::RETRIES, &["route", "backend"], &[]),
             queue_depth: family(r, names::QUEUE_DEPTH, &["route"], &[]),
             queue_wait: family(r, names::QUEUE_WAIT, &["route"], &names::LATENCY),
+            client_requests: family(r, names::CLIENT_REQUESTS, &["key", "outcome"], &[]),
+            client_tokens: family(r, names::CLIENT_TOKENS, &["key", "type"], &[]),
             client_retries: family(r, names::CLIENT_RETRIES, &["route"], &[]),
             started: family(r, names::ATTEMPTS_STARTED, &["route", "kind"], &[]),
             attempts: family(r, names::ATTEMPTS, &["route", "backend", "outcome"], &[]),
@@ -427,6 +449,14 @@ impl Metrics {
             streams_in_flight: self.streams_in_flight.child(&[route]),
             time_to_first_token: self.first_token.child(&[route]),
         }
+    }
+
+    /// The handles of a client key, by its name. Looked up: for those who index keys.
+    pub fn client(&self, key: &str) -> Arc<ClientHandles> {
+        Arc::new(ClientHandles {
+            requests: Set::new::<RequestOutcome>(|outcome| self.client_requests.child(&[key, outcome])),
+            tokens: Set::new::<TokenType>(|kind| self.client_tokens.child(&[key, kind])),
+        })
     }
 
     /// The handles of a backend on a route.

@@ -45,6 +45,11 @@ pub const QUEUE_DEPTH: Name = ("breakwater_queue_depth", "Requests waiting for a
 pub const QUEUE_WAIT: Name = ("breakwater_queue_wait_seconds", "Joining the queue to leaving it, served or not.");
 /// SDKs' own retries.
 pub const CLIENT_RETRIES: Name = ("breakwater_client_retries_total", "Requests that are an SDK's own retry.");
+/// Requests by client key.
+pub const CLIENT_REQUESTS: Name =
+    ("breakwater_client_requests_total", "Requests finished by name of the client's key; _none without a valid one.");
+/// Tokens by client key.
+pub const CLIENT_TOKENS: Name = ("breakwater_client_tokens_total", "Tokens as reported by name of the client's key.");
 /// Turned away.
 pub const AUTH_FAILURES: Name = ("breakwater_auth_failures_total", "Clients turned away.");
 /// Attempts begun.

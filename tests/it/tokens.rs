@@ -44,9 +44,8 @@ fn an_answer_that_does_not_say_what_it_cost_is_a_gap_that_is_counted() {
     let gateway = Gateway::start(upstream.yaml(""));
     gateway.ask(&Ask::chat("r"));
     gateway.ask(&Ask::stream("r"));
-    let missing = |gateway: &Gateway| {
-        gateway.scrape().sum("breakwater_usage_missing_total", &[("route", "r"), ("backend", "r")])
-    };
+    let missing =
+        |gateway: &Gateway| gateway.scrape().sum("breakwater_usage_missing_total", &[("route", "r"), ("backend", "r")]);
     assert_eq!(missing(&gateway), 2.0);
     // What makes no tokens owes none.
     gateway.ask(&Ask::post("/v1/moderations", r#"{"model":"r","input":"x"}"#));
@@ -73,4 +72,25 @@ fn a_stream_counts_as_under_way_from_its_first_content_to_its_end_and_shows_its_
     assert_eq!(scrape.sum("breakwater_time_per_output_token_seconds_count", &pace), 1.0, "a broken stream shows none");
     assert!(0.0 < scrape.sum("breakwater_time_per_output_token_seconds_sum", &pace));
     assert_eq!(open(), 0.0);
+}
+
+#[test]
+fn use_is_counted_by_the_name_of_the_clients_key() {
+    let providers = Providers::pair();
+    let keys = "auth: {keys: [{name: batch, key: sk-batch}, {name: chat, key: sk-chat}]}\n";
+    let gateway = Gateway::start(providers.yaml(keys));
+    for (key, times) in [("sk-batch", 2), ("sk-chat", 1), ("sk-wrong", 3)] {
+        for _ in 0..times {
+            gateway.ask(&Ask::chat_with("r", r#","max_tokens":5"#).header("authorization", &format!("Bearer {key}")));
+        }
+    }
+    gateway.ask(&Ask::get("/v1/nowhere").header("authorization", "Bearer sk-batch"));
+    let scrape = gateway.scrape();
+    let requests = |key, outcome| scrape.sum("breakwater_client_requests_total", &[("key", key), ("outcome", outcome)]);
+    assert_eq!((requests("batch", "success"), requests("chat", "success")), (2.0, 1.0));
+    // Nobody has shown a key, or nobody has looked at it yet.
+    assert_eq!(requests("_none", "rejected"), 4.0);
+    assert_eq!(scrape.sum("breakwater_client_requests_total", &[]), scrape.sum("breakwater_requests_total", &[]));
+    let tokens = |key| scrape.sum("breakwater_client_tokens_total", &[("key", key), ("type", "output")]);
+    assert_eq!((tokens("batch"), tokens("chat"), tokens("_none")), (10.0, 5.0, 0.0));
 }
