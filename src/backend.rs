@@ -21,14 +21,15 @@ pub mod status;
 mod sync;
 mod times;
 
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix::{Actor as _, Addr};
+use actix::{Actor as _, Addr, Handler, Message};
 
 use self::actor::{BackendActor, Order, Settle};
-use self::circuit_breaker::Change;
 pub use self::circuit_breaker::Kind;
+use self::circuit_breaker::{Cause, Change, StateName};
 use self::endpoint::Endpoint;
 use self::health::Checked;
 use self::latency::Latency;
@@ -40,8 +41,8 @@ use self::outcome::Block;
 pub use self::permit::Permit;
 use self::permit::Taken;
 use self::scope::Blocks;
-use self::status::Slot;
 pub use self::status::{Admission, BackendStatus, Reason, Rejection, Standing};
+use self::status::{Override, Slot};
 use crate::clock::{self, Instant};
 use crate::config::{self, BackendId, Provider};
 
@@ -88,8 +89,29 @@ impl Scopes {
 
 /// Where the backend's actor is reached, also after it was replaced.
 struct Mailbox {
-    addr: Mutex<Addr<BackendActor>>,
+    line: Mutex<Line>,
+    /// How often it was replaced.
+    restarts: AtomicU32,
     observer: Arc<dyn Observer>,
+}
+
+/// The way to one life of an actor.
+#[derive(Clone)]
+struct Line {
+    addr: Addr<BackendActor>,
+    /// Messages told and not yet handled.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Line {
+    fn tell<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        BackendActor: Handler<M>,
+    {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.addr.do_send(message);
+    }
 }
 
 /// What a call needs to know to be admitted.
@@ -111,9 +133,15 @@ impl Backend {
         let now = clock::now();
         let status = Arc::new(BackendStatus::new(&config.policy));
         let machine = Machine::new(config.policy.clone(), fastrand::u64(..), now);
-        let addr = Mutex::new(launch(&config, machine, &status, &scopes, &observer));
+        let line = Mutex::new(launch(&config, machine, &status, &scopes, &observer));
         let limiter = limiter(&config);
-        Arc::new(Self { config, status, scopes, limiter, mailbox: Arc::new(Mailbox { addr, observer }) })
+        Arc::new(Self {
+            config,
+            status,
+            scopes,
+            limiter,
+            mailbox: Arc::new(Mailbox { line, restarts: AtomicU32::new(0), observer }),
+        })
     }
 
     /// The handle for a changed configuration of the same upstream: cell and actor go on, and so do its own blocks. Must run
@@ -124,14 +152,14 @@ impl Backend {
         let limiter = if same_limits { Arc::clone(&self.limiter) } else { limiter(&config) };
         let scopes = Scopes { blocks: self.scopes.blocks.moved_to(&scopes.blocks), ..scopes };
         // One per reload.
-        self.addr().do_send(Order::Reconfigure(Arc::clone(&config), scopes.clone()));
+        self.line().tell(Order::Reconfigure(Arc::clone(&config), scopes.clone()));
         let (status, mailbox) = (Arc::clone(&self.status), Arc::clone(&self.mailbox));
         Arc::new(Self { config, status, scopes, limiter, mailbox })
     }
 
     /// Whether its actor is there.
     pub fn is_alive(&self) -> bool {
-        self.addr().connected()
+        self.line().addr.connected()
     }
 
     /// Whether both are handles of the same cell.
@@ -154,8 +182,24 @@ impl Backend {
         for change in endpoint.recount(now) {
             self.mailbox.observer.observe_endpoint(endpoint.name(), &change);
         }
-        let addr = launch(&self.config, machine, &self.status, &self.scopes, &self.mailbox.observer);
-        *self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner) = addr;
+        let line = launch(&self.config, machine, &self.status, &self.scopes, &self.mailbox.observer);
+        *self.mailbox.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
+        self.mailbox.restarts.fetch_add(1, Ordering::Relaxed);
+        if seen.hand == Override::Auto && seen.state != StateName::Closed {
+            // The new one begins closed, and nobody else can tell.
+            let change = Change { from: seen.state, to: StateName::Closed, cause: Cause::ActorRestart };
+            self.mailbox.observer.observe(self.id(), &Edge::Circuit(change));
+        }
+    }
+
+    /// How often its actor was replaced after a panic.
+    pub fn restarts(&self) -> u32 {
+        self.mailbox.restarts.load(Ordering::Relaxed)
+    }
+
+    /// Messages that its actor has been told and has not yet handled.
+    pub fn mailbox_depth(&self) -> usize {
+        self.line().waiting.load(Ordering::Relaxed)
     }
 
     /// Its id.
@@ -263,47 +307,49 @@ impl Backend {
     /// Tells the actor an operator's wish.
     pub fn command(&self, command: Command) {
         // One per admin call.
-        self.addr().do_send(Order::Do(command));
+        self.line().tell(Order::Do(command));
     }
 
     /// Has the actor do what an operator wants, and waits until the cell shows it: for the admin listener, not for the request
     /// path. False if the actor is gone and not yet replaced.
     pub async fn carry_out(&self, command: Command) -> bool {
+        let line = self.line();
+        line.waiting.fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::disallowed_methods, reason = "the room's face, once per admin call")]
-        let asked = self.addr().send(Order::Do(command));
+        let asked = line.addr.send(Order::Do(command));
         asked.await.is_ok()
     }
 
     /// Tells the actor what a turn of its checker brought.
     pub fn checked(&self, checked: Checked) {
         // One per turn of its one checker.
-        self.addr().do_send(Order::Checked(checked));
+        self.line().tell(Order::Checked(checked));
     }
 
     /// Makes its actor panic.
     #[cfg(test)]
     pub(crate) fn panic(&self) {
-        self.addr().do_send(Order::Panic);
+        self.line().tell(Order::Panic);
     }
 
     /// Ends the actor, after the drain.
     pub fn stop(&self) {
         // One per removed backend.
-        self.addr().do_send(Order::Stop);
+        self.line().tell(Order::Stop);
     }
 
     fn tell(&self, batch: Vec<Event>) {
-        let addr = self.addr();
-        if !addr.connected() {
+        let line = self.line();
+        if !line.addr.connected() {
             self.mailbox.observer.dropped(self.id(), batch.len());
             return;
         }
         // At most a few per permit, and permits are bounded by `max_in_flight`.
-        addr.do_send(Settle(batch));
+        line.tell(Settle(batch));
     }
 
-    fn addr(&self) -> Addr<BackendActor> {
-        self.mailbox.addr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn line(&self) -> Line {
+        self.mailbox.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -313,12 +359,15 @@ fn launch(
     status: &Arc<BackendStatus>,
     scopes: &Scopes,
     observer: &Arc<dyn Observer>,
-) -> Addr<BackendActor> {
+) -> Line {
     let (id, status, observer) = (config.id.clone(), Arc::clone(status), Arc::clone(observer));
     let machine = machine.with_blocks(scopes.blocks.clone());
     let latency = Latency::resumed(status.latency(), clock::now());
     let endpoint = Arc::clone(&scopes.endpoint);
-    BackendActor { id, machine, latency, status, endpoint, observer, timer: None }.start()
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let actor =
+        BackendActor { id, machine, latency, status, endpoint, observer, waiting: Arc::clone(&waiting), timer: None };
+    Line { addr: actor.start(), waiting }
 }
 
 /// Its limits per minute. Azure counts what a call may cost, not what it did (spec/resilience.md 4.1).

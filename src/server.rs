@@ -35,6 +35,7 @@ use crate::proxy::relay::ReplyBody;
 use crate::router::Router;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::event_loop;
 use crate::telemetry::labels::{ActorKind, Label as _};
 
 /// How long a request's head may take to arrive (spec/wire.md 1.3).
@@ -101,6 +102,7 @@ impl Server {
         let settings = &table.config.server;
         let workers = settings.workers.map_or_else(cores, |workers| workers.get() as usize);
         let drain_limit = settings.shutdown_delay + settings.shutdown_timeout + LAST_WORDS;
+        actix_rt::spawn(event_loop::watch(metrics.event_loop_lag.child(&["control"])));
         let (factory_shared, factory_supervisor) = (Arc::clone(&shared), supervisor.clone());
         let server = HttpServer::new(move || {
             let shared = Arc::clone(&factory_shared);

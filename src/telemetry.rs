@@ -1,6 +1,7 @@
 //! What the gateway tells about itself: metrics, the access log, events.
 
 pub mod access_log;
+pub mod event_loop;
 pub mod events;
 mod handles;
 pub mod labels;

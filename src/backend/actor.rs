@@ -1,6 +1,7 @@
 //! The shell of a backend: the only owner of its [`Machine`], on the control arbiter.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message, SpawnHandle};
 use tracing::{error, info, warn};
@@ -26,6 +27,8 @@ pub(super) struct BackendActor {
     pub(super) status: Arc<BackendStatus>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) observer: Arc<dyn Observer>,
+    /// Messages told and not yet handled.
+    pub(super) waiting: Arc<AtomicUsize>,
     pub(super) timer: Option<SpawnHandle>,
 }
 
@@ -157,6 +160,7 @@ impl Handler<Settle> for BackendActor {
     type Result = ();
 
     fn handle(&mut self, Settle(batch): Settle, ctx: &mut Context<Self>) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let now = clock::now();
         let heard = self.endpoint.settle(&batch, now);
         self.tell_endpoint(heard);
@@ -188,6 +192,7 @@ impl Handler<Order> for BackendActor {
     type Result = ();
 
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         match order {
             Order::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
             Order::Checked(checked) => {

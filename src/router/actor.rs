@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Context, Handler, Message};
 
@@ -16,12 +17,14 @@ use crate::clock;
 pub(super) struct RouterActor {
     desk: Desk,
     view: View,
+    /// Questions asked and not yet answered.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl RouterActor {
-    pub(super) fn new(view: View, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(view: View, outbox: Arc<Outbox>, waiting: Arc<AtomicUsize>) -> Self {
         let table = Rc::clone(&view).borrow().clone();
-        Self { desk: Desk::new(table, outbox, fastrand::Rng::new()), view }
+        Self { desk: Desk::new(table, outbox, fastrand::Rng::new()), view, waiting }
     }
 }
 
@@ -48,6 +51,7 @@ impl Handler<LeastBad> for RouterActor {
     type Result = actix::MessageResult<LeastBad>;
 
     fn handle(&mut self, LeastBad(mut plan): LeastBad, _: &mut Context<Self>) -> Self::Result {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let chosen = self.desk.least_bad(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
@@ -57,6 +61,7 @@ impl Handler<Next> for RouterActor {
     type Result = actix::MessageResult<Next>;
 
     fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let chosen = self.desk.next(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
@@ -71,6 +76,7 @@ impl Handler<Beside> for RouterActor {
     type Result = Option<(Plan, Chosen)>;
 
     fn handle(&mut self, Beside(mut plan, place): Beside, _: &mut Context<Self>) -> Self::Result {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let chosen = self.desk.beside(&mut plan, place, clock::now())?;
         Some((plan, chosen))
     }

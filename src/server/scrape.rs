@@ -10,6 +10,7 @@ use crate::backend::status::Override;
 use crate::backend::{Admission, Backend};
 use crate::clock::{self, Instant};
 use crate::router::{RouteEntry, Table};
+use crate::telemetry::labels::{ActorKind, Label as _};
 
 /// Gauges that are read from the cells when somebody looks, and written nowhere else.
 pub(super) fn read_cells(shared: &Shared, table: &Table) {
@@ -17,6 +18,11 @@ pub(super) fn read_cells(shared: &Shared, table: &Table) {
     let metrics = &shared.metrics;
     // Those of backends that are gone would stand for ever.
     metrics.clear_read_gauges();
+    let depths = table.backends().map(|backend| backend.mailbox_depth());
+    let deepest = [(ActorKind::Backend, depths.max().unwrap_or(0)), (ActorKind::Router, shared.router_waiting())];
+    for (actor, depth) in deepest {
+        metrics.mailbox_depth.child(&[actor.name()]).set(depth as i64);
+    }
     for backend in table.backends() {
         let id = backend.id().as_str();
         metrics.circuit_state.child(&[id]).set(number(backend.status().state(now)));

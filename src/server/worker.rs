@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use prometheus::IntCounter;
@@ -14,6 +14,7 @@ use crate::proxy::Proxy;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
+use crate::telemetry::event_loop;
 use crate::telemetry::labels::{AuthFailure, Label as _};
 use crate::telemetry::{Lazily, Metrics, RouteHandles};
 
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     cut: AtomicBool,
     /// Every worker's wake-up for that moment.
     cuts: Mutex<Vec<Arc<Notify>>>,
+    /// Questions that each worker's router has not answered yet.
+    router_waiting: Mutex<Vec<Arc<AtomicUsize>>>,
     /// Requests under way, one count per worker.
     live: Mutex<Vec<Arc<AtomicU32>>>,
 }
@@ -61,6 +64,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             cuts: Mutex::default(),
+            router_waiting: Mutex::default(),
             live: Mutex::default(),
         })
     }
@@ -94,6 +98,12 @@ impl Shared {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// The most questions that a worker's router has not answered yet.
+    pub(super) fn router_waiting(&self) -> usize {
+        let waiting = self.router_waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().map(|waiting| waiting.load(Ordering::Relaxed)).max().unwrap_or(0)
+    }
+
     /// Requests under way on all workers.
     pub(super) fn live(&self) -> u32 {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,6 +134,9 @@ impl Worker {
             actix_rt::spawn(log.clone().run());
         }
         let proxy = make(cut);
+        let waiting = Arc::clone(proxy.router().waiting());
+        shared.router_waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+        actix_rt::spawn(event_loop::watch(shared.metrics.event_loop_lag.child(&["worker"])));
         let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits, &shared.metrics)));
         Rc::new(Self { proxy, shared, log, keys, live })
     }

@@ -45,13 +45,36 @@ async fn a_panicking_backend_is_replaced_closed_and_counted() {
     assert!(backend.is_alive());
     let circuit = backend.status().circuit();
     assert_eq!((circuit.state, circuit.generation), (StateName::Closed, generation + 1), "old permits are late");
-    assert_eq!(supervisor.metrics().actor_restarts.child(&["backend"]).get(), 1);
+    assert_eq!((supervisor.metrics().actor_restarts.child(&["backend"]).get(), backend.restarts()), (1, 1));
     // A second panic at once has to wait: full traffic must not meet a panic loop again and again.
     backend.panic();
     pass(Duration::from_millis(300)).await;
     assert!(!backend.is_alive());
     pass(Duration::from_secs(2)).await;
     assert!(backend.is_alive());
+}
+
+#[actix::test]
+async fn a_panic_closes_an_open_circuit_and_says_so() {
+    tokio::time::pause();
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let table = supervisor.current().get();
+    let backend = table.backends().find(|backend| backend.id().as_str() == "a").unwrap();
+    let outbox = Outbox::new();
+    for _ in 0..20 {
+        let call = Call { tokens: 0, kind: Kind::Unary, limit: Duration::from_secs(60), lease: Instant::NEVER };
+        let permit = backend.try_take(call, clock::now(), &outbox).unwrap();
+        permit.settle(Outcome::failure(Class::ServerError), clock::now());
+    }
+    outbox.flush();
+    assert!(0 < backend.mailbox_depth(), "told and not yet handled");
+    pass(Duration::from_millis(1)).await;
+    assert_eq!((backend.mailbox_depth(), backend.status().circuit().state), (0, StateName::Open));
+    backend.panic();
+    pass(Duration::from_secs(1)).await;
+    assert_eq!((backend.status().circuit().state, backend.mailbox_depth()), (StateName::Closed, 0));
+    let count = |from, to, reason| supervisor.metrics().transitions.child(&["a", from, to, reason]).get();
+    assert_eq!((count("closed", "open", "ratio"), count("open", "closed", "actor_restart")), (1, 1));
 }
 
 #[actix::test]

@@ -195,7 +195,7 @@ impl PairHandles {
 }
 
 /// The edges of a circuit: from, to, reason (spec/observability.md 1.2).
-const EDGES: [(&str, &str, &str); 11] = [
+const EDGES: [(&str, &str, &str); 13] = [
     ("closed", "open", "run"),
     ("closed", "open", "ratio"),
     ("closed", "open", "slow"),
@@ -207,6 +207,8 @@ const EDGES: [(&str, &str, &str); 11] = [
     ("half_open", "open", "half_open_timeout"),
     ("open", "closed", "reset"),
     ("half_open", "closed", "reset"),
+    ("open", "closed", "actor_restart"),
+    ("half_open", "closed", "actor_restart"),
 ];
 
 /// All metrics of a process.
@@ -259,6 +261,10 @@ pub struct Metrics {
     pub circuit_override: Family<IntGauge>,
     /// Backend; set at scrape.
     pub circuit_open_until: Family<Gauge>,
+    /// Arbiter.
+    pub event_loop_lag: Family<Histogram>,
+    /// Actor; set at scrape.
+    pub mailbox_depth: Family<IntGauge>,
     /// Backend, limit; set at scrape.
     pub backend_limit: Family<IntGauge>,
     /// Route; set at scrape.
@@ -371,6 +377,8 @@ impl Metrics {
             healthy: family(r, names::BACKEND_HEALTHY, &["backend"], &[]),
             circuit_override: family(r, names::CIRCUIT_OVERRIDE, &["backend", "override"], &[]),
             circuit_open_until: family(r, names::CIRCUIT_OPEN_UNTIL, &["backend"], &[]),
+            event_loop_lag: family(r, names::EVENT_LOOP_LAG, &["arbiter"], &names::LAG),
+            mailbox_depth: family(r, names::ACTOR_MAILBOX_DEPTH, &["actor"], &[]),
             backend_limit: family(r, names::BACKEND_LIMIT, &["backend", "limit"], &[]),
             route_selectable: family(r, names::ROUTE_SELECTABLE, &["route"], &[]),
             candidate_weight: family(r, names::CANDIDATE_WEIGHT, &["route", "backend", "tier"], &[]),
@@ -504,7 +512,7 @@ impl Metrics {
     /// Drops every gauge that is set at scrape alone.
     pub fn clear_read_gauges(&self) {
         let of_backends = [&self.circuit_state, &self.selectable, &self.healthy, &self.endpoint_state];
-        let of_limits = [&self.ratelimit_limit, &self.ratelimit_remaining, &self.backend_limit];
+        let of_limits = [&self.ratelimit_limit, &self.ratelimit_remaining, &self.backend_limit, &self.mailbox_depth];
         let others = [&self.circuit_override, &self.route_selectable];
         of_backends.into_iter().chain(of_limits).chain(others).for_each(|family| family.clear());
         [&self.blocked_until, &self.circuit_open_until, &self.candidate_weight]

@@ -11,6 +11,8 @@ pub const FIRST_TOKEN: [f64; 15] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
 /// Buckets of a time per output token, in seconds.
 pub const OUTPUT_TOKEN: [f64; 13] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5];
+/// Buckets of a late tick, in seconds.
+pub const LAG: [f64; 9] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 /// Buckets of our own overhead, in seconds.
 pub const OVERHEAD: [f64; 13] =
     [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
@@ -107,6 +109,12 @@ pub const CIRCUIT_OPEN_UNTIL: Name = (
     "breakwater_circuit_open_until_timestamp_seconds",
     "When an open circuit lets its first trial through; 0 unless open.",
 );
+/// Blocked threads.
+pub const EVENT_LOOP_LAG: Name =
+    ("breakwater_event_loop_lag_seconds", "How late a tick of each 100 ms came: a thread that is blocked, or crowded.");
+/// Actors that fall behind.
+pub const ACTOR_MAILBOX_DEPTH: Name =
+    ("breakwater_actor_mailbox_depth", "Messages told and not yet handled, the most of any actor of the kind.");
 /// Our own limits.
 pub const BACKEND_LIMIT: Name = ("breakwater_backend_limit", "Our own limits of a backend.");
 /// Backends of a route that could be picked.
