@@ -4,6 +4,7 @@
 //! before anything becomes visible: URLs, credentials and certificates are worked out for the whole configuration first.
 
 mod actor;
+mod departed;
 mod gone;
 mod observer;
 mod prepare;

@@ -9,4 +9,4 @@ mod metrics;
 pub mod names;
 
 pub use self::handles::{ClientHandles, Lazily, Metrics, PairHandles, RouteHandles};
-pub use self::metrics::Family;
+pub use self::metrics::{Family, Name, Owner};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use tracing::error;
 
+use super::departed::Departed;
 use super::gone::Gone;
 use super::observer::Edges;
 use super::prepare::{Prepared, prepare};
@@ -48,6 +49,7 @@ impl Kept {
 pub(super) struct SupervisorActor {
     backends: HashMap<BackendId, Kept>,
     gone: Gone,
+    departed: Departed,
     registry: Registry,
     routers: Vec<RouterRemote>,
     current: CurrentTable,
@@ -69,7 +71,8 @@ impl SupervisorActor {
         let (backends, current) = (built.kept, CurrentTable::new(built.table));
         let mut checkers = Checkers::default();
         checkers.follow(built.subjects);
-        Self { backends, gone, registry, routers: Vec::new(), current, metrics, observer, checkers }
+        let departed = Departed::default();
+        Self { backends, gone, departed, registry, routers: Vec::new(), current, metrics, observer, checkers }
     }
 
     pub(super) fn current(&self) -> &CurrentTable {
@@ -95,6 +98,10 @@ impl SupervisorActor {
         }
         self.checkers.look();
         self.gone.look(now);
+        let gone = self.departed.due(now, |backend| self.gone.is_busy(backend));
+        if !gone.is_empty() {
+            self.metrics.forget(&gone);
+        }
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<(), String> {
@@ -102,7 +109,9 @@ impl SupervisorActor {
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
-        let earlier = Earlier { backends: known, gone: &mut self.gone, table: Some(self.current.get()) };
+        let table = self.current.get();
+        let earlier_config = Arc::clone(&table.config);
+        let earlier = Earlier { backends: known, gone: &mut self.gone, table: Some(table) };
         let Built { table, kept, subjects } =
             build(config, prepared, earlier, &mut self.registry, &self.metrics, &self.observer);
         self.backends = kept;
@@ -112,6 +121,7 @@ impl SupervisorActor {
             router.swap(&table);
         }
         let now = clock::now();
+        self.departed.reload(&earlier_config, config, now);
         let goes_on = |backend: &Backend| {
             let known = self.backends.get(backend.id());
             let is_it = |kept: &Kept| kept.backend.is_same_cell(backend);
@@ -178,6 +188,7 @@ fn build(
     observer: &Arc<Edges>,
 ) -> Built {
     let mut matched = earlier.matched(config);
+    let earlier_config = earlier.table.as_ref().map(|table| &table.config);
     let mut kept = HashMap::new();
     let mut subjects = Vec::new();
     let mut ready = HashMap::new();
@@ -185,8 +196,9 @@ fn build(
         let Some(wanted) = config.backends.get(&id) else { continue };
         let known = matched.remove(&id);
         let scopes = registry.scopes(wanted);
-        // Its series stand already, and their labels are part of its identity.
-        let is_counted = known.as_ref().is_some_and(|known| *known.backend.id() == id);
+        // Its series stand already, and their labels are part of its identity. One that comes back may have lost them.
+        let is_counted = earlier_config
+            .is_some_and(|config| config.backends.get(&id).is_some_and(|earlier| earlier.identity == wanted.identity));
         let mine = match known {
             Some(mut known) => {
                 if *known.backend.config() != *wanted {
@@ -210,8 +222,13 @@ fn build(
     for (endpoint, change) in registry.settle(config) {
         observer.observe_endpoint(&endpoint, &change);
     }
-    metrics.config_info.clear();
     metrics.config_info.child(&[&config.hash]).set(1);
+    metrics.config_info.retain(|values| values == [&*config.hash]);
+    // One line per backend, or nothing could be joined with it.
+    metrics.backend_info.retain(|values| {
+        let known = config.backends.get(values[0].as_str());
+        known.is_none_or(|known| values[1..] == [known.provider.name(), &known.upstream_model, &known.base_url.host])
+    });
     metrics.config_last_successful.child(&[]).set(1);
     metrics.config_last_success_at.child(&[]).set(clock::unix_now().as_secs() as i64);
     Built { table: Table::build(config, &ready, metrics, earlier.table.as_deref()), kept, subjects }

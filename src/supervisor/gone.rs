@@ -60,6 +60,11 @@ impl Gone {
         Some(backend)
     }
 
+    /// Whether a backend of this name still has calls.
+    pub(super) fn is_busy(&self, name: &str) -> bool {
+        self.0.iter().any(|entry| !entry.is_idle && entry.backend.id().as_str() == name)
+    }
+
     /// Lets those rest whose calls are over, and ends those that have rested.
     pub(super) fn look(&mut self, now: Instant) {
         self.0.retain_mut(|entry| {

@@ -92,6 +92,30 @@ async fn a_reload_keeps_the_cells_of_what_did_not_change() {
     assert!(!new.status().is_draining());
 }
 
+#[actix::test]
+async fn the_series_of_what_is_gone_stay_for_a_minute_and_come_back_from_nothing() {
+    tokio::time::pause();
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let series = |name: &str| {
+        let text = supervisor.metrics().encode();
+        text.lines().filter(|line| line.contains(&format!("\"{name}\""))).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (full, of_a) = (series("b").len(), series("a").len());
+    supervisor.metrics().late_results.child(&["b"]).inc();
+    supervisor.apply(&configuration(5, "c")).await.unwrap();
+    pass(Duration::from_secs(59)).await;
+    assert!(full <= series("b").len(), "its last counts have to be scraped");
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(series("b"), [""; 0]);
+    assert!(!supervisor.metrics().encode().contains("\"127.0.0.1:98\""), "its host went along");
+    supervisor.apply(&configuration(5, "b")).await.unwrap();
+    let again = series("b");
+    assert_eq!(again.len(), full, "{again:?}");
+    assert!(again.contains(&"breakwater_late_results_total{backend=\"b\"} 0".to_owned()), "{again:?}");
+    pass(Duration::from_secs(61)).await;
+    assert_eq!((series("b").len(), series("c").len(), series("a").len()), (full, 0, of_a));
+}
+
 /// The backends of a configuration whose entries are these `litellm_params`.
 fn backends(supervisor: &Supervisor) -> Vec<Arc<Backend>> {
     let table = supervisor.current().get();

@@ -1,8 +1,9 @@
 //! Handles that a routing table holds, so that counting is an index and an add.
 
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use prometheus::core::Collector;
+use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
 
@@ -11,7 +12,7 @@ use super::labels::{
     FallbackAfter, FallbackResult, HedgeResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome,
     ResendReason, StreamEnd, TokenDetail, TokenType,
 };
-use super::metrics::{Child, Family};
+use super::metrics::{Child, Family, Name, Series};
 use super::names;
 
 /// One handle per value of a label.
@@ -213,7 +214,7 @@ const EDGES: [(&str, &str, &str); 13] = [
 
 /// All metrics of a process.
 pub struct Metrics {
-    collectors: Vec<Box<dyn Collector>>,
+    collectors: Vec<Box<dyn Series>>,
     /// CPU, memory, descriptors, threads, start time.
     process: ProcessCollector,
     requests: Family<IntCounter>,
@@ -319,7 +320,7 @@ pub struct Metrics {
 
 /// Makes a family that will be gathered.
 fn family<M: Child>(
-    collectors: &mut Vec<Box<dyn Collector>>,
+    collectors: &mut Vec<Box<dyn Series>>,
     name: names::Name,
     labels: &'static [&'static str],
     buckets: &'static [f64],
@@ -534,6 +535,11 @@ impl Metrics {
                 self.failovers.child(&[route, from, to]);
             }
         }
+    }
+
+    /// Drops every series with one of these names.
+    pub fn forget(&self, gone: &HashSet<Name>) {
+        self.collectors.iter().for_each(|series| series.forget(gone));
     }
 
     /// Everything in the text format 0.0.4.

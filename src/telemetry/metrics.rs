@@ -3,14 +3,14 @@
 //! prometheus' own vectors hash label values without a separator, so that ("ab","c") and ("a","bc") share one series. Here the
 //! key is the tuple, children carry their labels as constants, and whoever counts holds the child.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
-use super::names::Name;
+use super::names::{self, Name as Metric};
 
 /// A metric that a family can make.
 pub trait Child: Clone + Send + Sync + Collector + 'static {
@@ -42,8 +42,47 @@ impl Child for Histogram {
     }
 }
 
+/// Whose names the values of a label are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A route's.
+    Route,
+    /// A backend's.
+    Backend,
+    /// A host's, with its port.
+    Endpoint,
+    /// A client key's.
+    Key,
+}
+
+impl Owner {
+    /// Of a label; none if its values are a closed list.
+    fn of(metric: Metric, label: &str) -> Option<Self> {
+        match label {
+            "route" => Some(Self::Route),
+            "backend" => Some(Self::Backend),
+            "key" => Some(Self::Key),
+            "endpoint" if [names::ENDPOINT_STATE, names::ENDPOINT_TRANSITIONS].contains(&metric) => {
+                Some(Self::Endpoint)
+            }
+            "from" | "to" if metric == names::FAILOVERS => Some(Self::Backend),
+            "from" | "to" if metric == names::FALLBACKS => Some(Self::Route),
+            _ => None,
+        }
+    }
+}
+
+/// A label value that comes from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The value.
+    pub name: String,
+}
+
 struct Inner<M> {
-    name: Name,
+    name: Metric,
     labels: &'static [&'static str],
     buckets: &'static [f64],
     children: Mutex<BTreeMap<Vec<String>, M>>,
@@ -60,7 +99,7 @@ impl<M: Child> Clone for Family<M> {
 
 impl<M: Child> Family<M> {
     /// An empty family.
-    pub fn new(name: Name, labels: &'static [&'static str], buckets: &'static [f64]) -> Self {
+    pub fn new(name: Metric, labels: &'static [&'static str], buckets: &'static [f64]) -> Self {
         Self(Arc::new(Inner { name, labels, buckets, children: Mutex::new(BTreeMap::new()) }))
     }
 
@@ -89,9 +128,37 @@ impl<M: Child> Family<M> {
         child
     }
 
+    /// Drops the series whose label values are not kept.
+    pub fn retain(&self, keep: impl Fn(&[String]) -> bool) {
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, _| keep(values));
+    }
+
     /// Drops every series: those of another configuration.
     pub fn clear(&self) {
         self.0.children.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// All series of one metric, whatever it is.
+pub(super) trait Series: Collector {
+    /// Drops every series with one of these names. A handle that is still held counts on, unseen.
+    fn forget(&self, gone: &HashSet<Name>);
+}
+
+impl<M: Child> Series for Family<M> {
+    fn forget(&self, gone: &HashSet<Name>) {
+        let labels = self.0.labels.iter().enumerate();
+        let owners: Vec<(usize, Owner)> =
+            labels.filter_map(|(place, label)| Some((place, Owner::of(self.0.name, label)?))).collect();
+        if owners.is_empty() {
+            return;
+        }
+        let names = |of: Owner| -> HashSet<&str> {
+            gone.iter().filter(|name| name.owner == of).map(|name| name.name.as_str()).collect()
+        };
+        let gone: Vec<(usize, HashSet<&str>)> =
+            owners.into_iter().map(|(place, owner)| (place, names(owner))).collect();
+        self.retain(|values| !gone.iter().any(|(place, names)| names.contains(values[*place].as_str())));
     }
 }
 
@@ -126,5 +193,28 @@ mod tests {
         }
         assert_eq!(family.collect()[0].get_metric().len(), 3);
         assert_eq!(family.child(&["a", "bc"]).get(), 10);
+    }
+
+    #[test]
+    fn a_forgotten_name_takes_its_own_series_along_and_no_other() {
+        let transitions: Family<IntCounter> =
+            Family::new(names::CIRCUIT_TRANSITIONS, &["backend", "from", "to", "reason"], &[]);
+        let failovers: Family<IntCounter> = Family::new(names::FAILOVERS, &["route", "from", "to"], &[]);
+        let responses: Family<IntCounter> = Family::new(names::RESPONSES, &["route", "endpoint", "code"], &[]);
+        for backend in ["closed", "b"] {
+            transitions.child(&[backend, "closed", "open", "run"]);
+            failovers.child(&["closed", backend, "c"]);
+        }
+        responses.child(&["b", "models", "200"]);
+        let gone = |owner, name: &str| HashSet::from([Name { owner, name: name.to_owned() }]);
+        let left = |family: &dyn Collector| family.collect().first().map_or(0, |family| family.get_metric().len());
+        for series in [&transitions as &dyn Series, &failovers, &responses] {
+            series.forget(&gone(Owner::Backend, "closed"));
+            series.forget(&gone(Owner::Endpoint, "models"));
+        }
+        assert_eq!((left(&transitions), left(&failovers), left(&responses)), (1, 1, 1));
+        failovers.forget(&gone(Owner::Backend, "c"));
+        responses.forget(&gone(Owner::Route, "b"));
+        assert_eq!((left(&failovers), left(&responses)), (0, 0));
     }
 }
