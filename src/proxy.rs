@@ -332,7 +332,7 @@ impl Trip<'_> {
         (self.is_out_of_budget, self.queued) = (false, None);
         if chosen.is_again {
             self.kind = AttemptKind::Retry;
-            chosen.candidate(plan).handles.retries.inc();
+            plan.handles(chosen.candidate(plan)).retries.inc();
         }
         if let Some(visit) = &mut self.visit {
             visit.is_begun = true;

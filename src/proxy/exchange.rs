@@ -124,7 +124,7 @@ impl Proxy {
         overtaken: Option<Rc<Cell<bool>>>,
     ) -> impl Future<Output = Attempted> + use<'a> {
         let candidate = chosen.candidate(plan);
-        let attempt = Attempt::begin(chosen.permit, &candidate.handles, overtaken, begun);
+        let attempt = Attempt::begin(chosen.permit, plan.handles(candidate), overtaken, begun);
         let stage = Stage { errand, plan, candidate, clocks: Clocks::of(candidate, plan, begun), cut: &self.cut };
         self.carry_out(stage, attempt)
     }

@@ -9,6 +9,7 @@ use crate::backend::{Backend, Kind, Permit, Rejection};
 use crate::clock::Instant;
 use crate::config::{BackendId, RouteName};
 use crate::error::ErrorType;
+use crate::telemetry::{Lazily, PairHandles};
 
 /// What a request is like, as far as choosing a backend goes.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,14 @@ impl Plan {
     /// The route that was asked for.
     pub fn asked(&self) -> &Arc<RouteEntry> {
         &self.asked
+    }
+
+    /// The metrics of an attempt with one of its candidates: those of the route that was asked for.
+    pub fn handles<'a>(&'a self, candidate: &'a Candidate) -> &'a Arc<Lazily<PairHandles>> {
+        if Arc::ptr_eq(&self.route, &self.asked) {
+            return &candidate.handles;
+        }
+        self.asked.pair(candidate.backend.id()).unwrap_or(&candidate.handles)
     }
 
     /// Attempts begun so far.

@@ -80,6 +80,8 @@ pub struct RouteEntry {
     pub tiers: Vec<Vec<Candidate>>,
     /// Its metrics.
     pub handles: Arc<Lazily<RouteHandles>>,
+    /// Metrics of its requests on backends that only its fallbacks lead to.
+    abroad: HashMap<BackendId, Arc<Lazily<PairHandles>>>,
     /// What its requests may add to the load by extra attempts; outlives a reload.
     pub retry_budget: Arc<RetryBudget>,
     /// How many of its requests may be hedged; outlives a reload.
@@ -100,14 +102,20 @@ impl RouteEntry {
     /// Makes the series that a first failure must find at zero.
     fn make_series(&self, metrics: &Metrics, known: Option<&Arc<Self>>) {
         LazyLock::force(&self.handles);
-        for candidate in self.candidates() {
-            LazyLock::force(&candidate.handles);
+        for handles in self.candidates().map(|candidate| &candidate.handles).chain(self.abroad.values()) {
+            LazyLock::force(handles);
         }
         let ids = |entry: &Self| entry.candidates().map(|candidate| candidate.backend.id().clone()).collect::<Vec<_>>();
         let own = ids(self);
         if known.is_none_or(|known| ids(known) != own) {
             metrics.failovers(self.config.name.as_str(), &own.iter().map(BackendId::as_str).collect::<Vec<_>>());
         }
+    }
+
+    /// The metrics of its requests on a backend, be it one of its own or one of its fallbacks'; none if it leads to no such.
+    pub(super) fn pair(&self, backend: &BackendId) -> Option<&Arc<Lazily<PairHandles>>> {
+        let own = self.candidates().find(|candidate| candidate.backend.id() == backend);
+        own.map(|candidate| &candidate.handles).or_else(|| self.abroad.get(backend))
     }
 
     /// All candidates in plan order.
@@ -155,6 +163,10 @@ impl Table {
             let entry = RouteEntry {
                 config: Arc::clone(route),
                 tiers: tiers.collect(),
+                abroad: abroad(config, route)
+                    .into_iter()
+                    .map(|backend| (backend.clone(), pair(route, backend, metrics, known)))
+                    .collect(),
                 handles: known.map_or_else(|| metrics.route(route.name.as_str()), |known| Arc::clone(&known.handles)),
                 retry_budget: known.map(|known| Arc::clone(&known.retry_budget)).unwrap_or_default(),
                 hedge_budget: known.map(|known| Arc::clone(&known.hedge_budget)).unwrap_or_default(),
@@ -235,18 +247,50 @@ fn candidate(
     earlier: Option<&Arc<RouteEntry>>,
 ) -> Option<Candidate> {
     let ready = ready.get(&member.backend)?;
-    let known = earlier.and_then(|entry| entry.candidates().find(|known| *known.backend.id() == member.backend));
     Some(Candidate {
         backend: Arc::clone(&ready.backend),
         target: Arc::clone(&ready.target),
         tls: ready.tls.clone(),
         weight: (member.weight * WEIGHT_UNIT) as u64,
         timeouts: member.timeouts.clone(),
-        handles: known.map_or_else(
-            || metrics.pair(route.name.as_str(), member.backend.as_str()),
-            |known| Arc::clone(&known.handles),
-        ),
+        handles: pair(route, &member.backend, metrics, earlier),
     })
+}
+
+/// The metrics of a route's requests on a backend: those it has already, or new ones.
+fn pair(
+    route: &config::Route,
+    backend: &BackendId,
+    metrics: &Arc<Metrics>,
+    earlier: Option<&Arc<RouteEntry>>,
+) -> Arc<Lazily<PairHandles>> {
+    let known = earlier.and_then(|entry| entry.pair(backend)).map(Arc::clone);
+    known.unwrap_or_else(|| metrics.pair(route.name.as_str(), backend.as_str()))
+}
+
+/// Backends that a request for a route can only come to by its fallbacks, and theirs.
+fn abroad<'a>(config: &'a Config, route: &'a config::Route) -> HashSet<&'a BackendId> {
+    let find = |name: &RouteName| {
+        let exact = config.routes.get(name);
+        exact.or_else(|| config.wildcards.iter().find(|route| matches(route.name.as_str(), name.as_str())))
+    };
+    let members =
+        |route: &'a config::Route| route.tiers.iter().flat_map(|tier| &tier.members).map(|member| &member.backend);
+    let (mut seen, mut reached) = (HashSet::from([&route.name]), vec![route]);
+    let mut backends = HashSet::new();
+    while let Some(from) = reached.pop() {
+        let lists = [&from.fallbacks, &from.context_window_fallbacks, &from.content_policy_fallbacks];
+        for to in lists.into_iter().flatten().filter_map(find) {
+            if seen.insert(&to.name) {
+                backends.extend(members(to));
+                reached.push(to);
+            }
+        }
+    }
+    for own in members(route) {
+        backends.remove(own);
+    }
+    backends
 }
 
 /// Whether a pattern with one `*` covers a name.

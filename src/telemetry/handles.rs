@@ -212,6 +212,13 @@ const EDGES: [(&str, &str, &str); 13] = [
     ("half_open", "closed", "actor_restart"),
 ];
 
+/// The commit that was built, where whoever builds says so: reading it from a repository would build everything anew after
+/// each commit, and find none in a package of the sources.
+const REVISION: &str = match option_env!("BREAKWATER_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
 /// All metrics of a process.
 pub struct Metrics {
     collectors: Vec<Box<dyn Series>>,
@@ -336,8 +343,8 @@ impl Metrics {
         // No `Registry`: it wants descriptions before there are children, and two families without any would collide.
         let mut collectors = Vec::new();
         let r = &mut collectors;
-        let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version"], &[]);
-        build.child(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version", "revision"], &[]);
+        build.child(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
         let metrics = Self {
             requests: family(r, names::REQUESTS, &["route", "outcome", "stream"], &[]),
             responses: family(r, names::RESPONSES, &["route", "endpoint", "code"], &[]),

@@ -10,6 +10,7 @@
 
 mod admin;
 mod bodies;
+mod books;
 mod cancellation;
 mod circuit;
 mod explain;

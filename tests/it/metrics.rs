@@ -237,7 +237,7 @@ fn histograms_add_up_and_no_counter_falls() {
     }
 }
 
-fn histograms_add_up(scrape: &Scrape) {
+pub(crate) fn histograms_add_up(scrape: &Scrape) {
     let mut last: BTreeMap<(String, BTreeMap<String, String>), (f64, f64)> = BTreeMap::new();
     for sample in &scrape.0 {
         let Some(name) = sample.name.strip_suffix("_bucket") else { continue };
@@ -256,7 +256,7 @@ fn histograms_add_up(scrape: &Scrape) {
     }
 }
 
-fn none_falls(before: &Scrape, after: &Scrape) {
+pub(crate) fn none_falls(before: &Scrape, after: &Scrape) {
     let is_sum = |name: &str| ["_total", "_bucket", "_count", "_sum"].iter().any(|suffix| name.ends_with(suffix));
     let series = |scrape: &Scrape| -> BTreeMap<(String, BTreeMap<String, String>), f64> {
         let sums = scrape.0.iter().filter(|sample| is_sum(&sample.name));

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(crate) use self::client::{Answer, Ask, Client, Ending, words_of};
 pub(crate) use self::gateway::{Gateway, Setup};
 pub(crate) use self::providers::{Providers, rate_limited, route, status, status_as};
-pub(crate) use self::scrape::Scrape;
+pub(crate) use self::scrape::{Sample, Scrape};
 pub(crate) use self::scripted::{Scripted, in_chunks, with_length};
 use breakwater::clock;
 
