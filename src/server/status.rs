@@ -1,7 +1,7 @@
 //! Health, metrics and the list of models: what the gateway answers by itself.
 
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use actix_http::{HttpMessage as _, Request};
 use actix_web::HttpResponse;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::api::json_reply;
 use super::error::ErrorAnswer;
+use super::headers;
 use super::worker::{Shared, Worker};
-use super::{headers, scrape};
 use crate::backend::{Admission, Reason};
 use crate::clock;
 use crate::config::{ClientKey, Route};
@@ -120,16 +120,10 @@ async fn metrics(request: &Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBo
     {
         return refused(&fault);
     }
-    let shared = std::sync::Arc::clone(&worker.shared);
-    let encoded = actix_web::web::block(move || {
-        // One at a time: another's gauges are gone for a moment while they are read anew.
-        static READING: Mutex<()> = Mutex::new(());
-        let _reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
-        scrape::read_cells(&shared, &table);
-        shared.metrics.encode()
-    });
-    match encoded.await {
-        Ok(text) => plain(StatusCode::OK, METRICS_TYPE, Bytes::from(text)),
+    let (shared, asked) = (Arc::clone(&worker.shared), clock::now());
+    let rendered = actix_web::web::block(move || shared.scrapes.render(&shared, &table, asked));
+    match rendered.await {
+        Ok(text) => plain(StatusCode::OK, METRICS_TYPE, text),
         Err(_) => HttpResponse::with_body(StatusCode::INTERNAL_SERVER_ERROR, ReplyBody::Plain(None)),
     }
 }

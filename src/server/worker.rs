@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::auth::Keys;
 use super::key_limits::KeyLimits;
+use super::scrape::Scrapes;
 use crate::proxy::Proxy;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) log: Option<AccessLog>,
     /// Clients turned away, in the order of [`AuthFailure::ALL`]: a flood of them must not queue at a look-up.
     pub(super) auth_failures: Vec<IntCounter>,
+    /// What scrapers get.
+    pub(super) scrapes: Scrapes,
     /// The limits of client keys.
     pub(super) key_limits: KeyLimits,
     /// When the gateway started, in seconds since the epoch.
@@ -59,6 +62,7 @@ impl Shared {
             unrouted,
             log,
             auth_failures,
+            scrapes: Scrapes::default(),
             key_limits: KeyLimits::default(),
             started_at: crate::clock::unix_now().as_secs(),
             draining: AtomicBool::new(false),

@@ -111,7 +111,8 @@ async fn the_series_of_what_is_gone_stay_for_a_minute_and_come_back_from_nothing
     supervisor.apply(&configuration(5, "b")).await.unwrap();
     let again = series("b");
     assert_eq!(again.len(), full, "{again:?}");
-    assert!(again.contains(&"breakwater_late_results_total{backend=\"b\"} 0".to_owned()), "{again:?}");
+    let late = format!("{}{{backend=\"b\"}} 0", crate::telemetry::names::LATE_RESULTS.0);
+    assert!(again.contains(&late), "{again:?}");
     pass(Duration::from_secs(61)).await;
     assert_eq!((series("b").len(), series("c").len(), series("a").len()), (full, 0, of_a));
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Gauge, Histogram, IntCounter, IntGauge, TextEncoder};
+use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
     Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
     FallbackAfter, FallbackResult, HedgeResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome,
     ResendReason, StreamEnd, TokenDetail, TokenType,
 };
-use super::metrics::{Child, Family, Name, Series};
+use super::metrics::{Child, Family, Name, Rows, Series};
 use super::names;
 
 /// One handle per value of a label.
@@ -221,7 +221,7 @@ const REVISION: &str = match option_env!("BREAKWATER_REVISION") {
 
 /// All metrics of a process.
 pub struct Metrics {
-    collectors: Vec<Box<dyn Series>>,
+    made: Made,
     /// CPU, memory, descriptors, threads, start time.
     process: ProcessCollector,
     requests: Family<IntCounter>,
@@ -260,39 +260,39 @@ pub struct Metrics {
     /// Backend.
     pub late_results: Family<IntCounter>,
     /// Backend; set at scrape.
-    pub circuit_state: Family<IntGauge>,
+    pub circuit_state: Rows,
     /// Backend; set at scrape.
-    pub selectable: Family<IntGauge>,
+    pub selectable: Rows,
     /// Backend; set at scrape.
-    pub healthy: Family<IntGauge>,
+    pub healthy: Rows,
     /// Backend, override; set at scrape.
-    pub circuit_override: Family<IntGauge>,
+    pub circuit_override: Rows,
     /// Backend; set at scrape.
-    pub circuit_open_until: Family<Gauge>,
+    pub circuit_open_until: Rows,
     /// Arbiter.
     pub event_loop_lag: Family<Histogram>,
     /// Actor; set at scrape.
-    pub mailbox_depth: Family<IntGauge>,
+    pub mailbox_depth: Rows,
     /// Backend, limit; set at scrape.
-    pub backend_limit: Family<IntGauge>,
+    pub backend_limit: Rows,
     /// Route; set at scrape.
-    pub route_selectable: Family<IntGauge>,
+    pub route_selectable: Rows,
     /// Route, backend, tier; set at scrape.
-    pub candidate_weight: Family<Gauge>,
+    pub candidate_weight: Rows,
     /// Backend, result.
     pub health_checks: Family<IntCounter>,
     /// Backend, from, to, reason.
     pub transitions: Family<IntCounter>,
     /// Endpoint; set at scrape.
-    pub endpoint_state: Family<IntGauge>,
+    pub endpoint_state: Rows,
     /// Endpoint, to.
     pub endpoint_transitions: Family<IntCounter>,
     /// Backend, block; set at scrape.
-    pub blocked_until: Family<Gauge>,
+    pub blocked_until: Rows,
     /// Backend, unit; set at scrape.
-    pub ratelimit_limit: Family<IntGauge>,
+    pub ratelimit_limit: Rows,
     /// Backend, unit; set at scrape.
-    pub ratelimit_remaining: Family<IntGauge>,
+    pub ratelimit_remaining: Rows,
     /// Backend, result.
     pub probes: Family<IntCounter>,
     /// Backend, block.
@@ -325,24 +325,39 @@ pub struct Metrics {
     pub lines_dropped: Family<IntCounter>,
 }
 
+/// What is gathered at a scrape.
+#[derive(Default)]
+struct Made {
+    all: Vec<Box<dyn Series>>,
+    readings: Vec<Rows>,
+}
+
 /// Makes a family that will be gathered.
 fn family<M: Child>(
-    collectors: &mut Vec<Box<dyn Series>>,
+    made: &mut Made,
     name: names::Name,
     labels: &'static [&'static str],
     buckets: &'static [f64],
 ) -> Family<M> {
     let family = Family::new(name, labels, buckets);
-    collectors.push(Box::new(family.clone()));
+    made.all.push(Box::new(family.clone()));
     family
+}
+
+/// Makes a family of gauges that a scrape reads.
+fn rows(made: &mut Made, name: names::Name, labels: &'static [&'static str]) -> Rows {
+    let rows = Rows::new(name, labels);
+    made.all.push(Box::new(rows.clone()));
+    made.readings.push(rows.clone());
+    rows
 }
 
 impl Metrics {
     /// All families, empty but for the process's own series.
     pub fn new() -> Arc<Self> {
         // No `Registry`: it wants descriptions before there are children, and two families without any would collide.
-        let mut collectors = Vec::new();
-        let r = &mut collectors;
+        let mut made = Made::default();
+        let r = &mut made;
         let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version", "revision"], &[]);
         build.child(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
         let metrics = Self {
@@ -380,23 +395,23 @@ impl Metrics {
             fallbacks: family(r, names::FALLBACKS, &["from", "to", "after", "result"], &[]),
             hedges: family(r, names::HEDGES, &["route", "result"], &[]),
             late_results: family(r, names::LATE_RESULTS, &["backend"], &[]),
-            circuit_state: family(r, names::CIRCUIT_STATE, &["backend"], &[]),
-            selectable: family(r, names::BACKEND_SELECTABLE, &["backend"], &[]),
-            healthy: family(r, names::BACKEND_HEALTHY, &["backend"], &[]),
-            circuit_override: family(r, names::CIRCUIT_OVERRIDE, &["backend", "override"], &[]),
-            circuit_open_until: family(r, names::CIRCUIT_OPEN_UNTIL, &["backend"], &[]),
+            circuit_state: rows(r, names::CIRCUIT_STATE, &["backend"]),
+            selectable: rows(r, names::BACKEND_SELECTABLE, &["backend"]),
+            healthy: rows(r, names::BACKEND_HEALTHY, &["backend"]),
+            circuit_override: rows(r, names::CIRCUIT_OVERRIDE, &["backend", "override"]),
+            circuit_open_until: rows(r, names::CIRCUIT_OPEN_UNTIL, &["backend"]),
             event_loop_lag: family(r, names::EVENT_LOOP_LAG, &["arbiter"], &names::LAG),
-            mailbox_depth: family(r, names::ACTOR_MAILBOX_DEPTH, &["actor"], &[]),
-            backend_limit: family(r, names::BACKEND_LIMIT, &["backend", "limit"], &[]),
-            route_selectable: family(r, names::ROUTE_SELECTABLE, &["route"], &[]),
-            candidate_weight: family(r, names::CANDIDATE_WEIGHT, &["route", "backend", "tier"], &[]),
+            mailbox_depth: rows(r, names::ACTOR_MAILBOX_DEPTH, &["actor"]),
+            backend_limit: rows(r, names::BACKEND_LIMIT, &["backend", "limit"]),
+            route_selectable: rows(r, names::ROUTE_SELECTABLE, &["route"]),
+            candidate_weight: rows(r, names::CANDIDATE_WEIGHT, &["route", "backend", "tier"]),
             health_checks: family(r, names::HEALTH_CHECKS, &["backend", "result"], &[]),
             transitions: family(r, names::CIRCUIT_TRANSITIONS, &["backend", "from", "to", "reason"], &[]),
-            endpoint_state: family(r, names::ENDPOINT_STATE, &["endpoint"], &[]),
+            endpoint_state: rows(r, names::ENDPOINT_STATE, &["endpoint"]),
             endpoint_transitions: family(r, names::ENDPOINT_TRANSITIONS, &["endpoint", "to"], &[]),
-            blocked_until: family(r, names::BLOCKED_UNTIL, &["backend", "block"], &[]),
-            ratelimit_limit: family(r, names::RATELIMIT_LIMIT, &["backend", "unit"], &[]),
-            ratelimit_remaining: family(r, names::RATELIMIT_REMAINING, &["backend", "unit"], &[]),
+            blocked_until: rows(r, names::BLOCKED_UNTIL, &["backend", "block"]),
+            ratelimit_limit: rows(r, names::RATELIMIT_LIMIT, &["backend", "unit"]),
+            ratelimit_remaining: rows(r, names::RATELIMIT_REMAINING, &["backend", "unit"]),
             probes: family(r, names::CIRCUIT_PROBES, &["backend", "result"], &[]),
             blocks: family(r, names::BLOCKS, &["backend", "block"], &[]),
             backend_info: family(r, names::BACKEND_INFO, &["backend", "provider", "upstream_model", "host"], &[]),
@@ -412,26 +427,31 @@ impl Metrics {
             actor_restarts: family(r, names::ACTOR_RESTARTS, &["actor"], &[]),
             messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
             lines_dropped: family(r, names::LINES_DROPPED, &["log"], &[]),
-            collectors,
+            made,
             process: ProcessCollector::for_self(),
         };
-        metrics.draining.child(&[]).set(0);
+        metrics.stand_at_zero();
+        Arc::new(metrics)
+    }
+
+    /// Makes the series of the process itself.
+    fn stand_at_zero(&self) {
+        self.draining.child(&[]).set(0);
         for log in ["access", "events"] {
-            metrics.lines_dropped.child(&[log]);
+            self.lines_dropped.child(&[log]);
         }
         for failure in AuthFailure::ALL {
-            metrics.auth_failures.child(&[failure.name()]);
+            self.auth_failures.child(&[failure.name()]);
         }
-        metrics.config_restart_required.child(&[]);
-        metrics.config_rollbacks.child(&[]);
+        self.config_restart_required.child(&[]);
+        self.config_rollbacks.child(&[]);
         for result in ReloadResult::ALL {
-            metrics.config_reloads.child(&[result.name()]);
+            self.config_reloads.child(&[result.name()]);
         }
         for actor in ["backend", "router", "config_watcher"] {
-            metrics.actor_restarts.child(&[actor]);
-            metrics.messages_dropped.child(&[actor]);
+            self.actor_restarts.child(&[actor]);
+            self.messages_dropped.child(&[actor]);
         }
-        Arc::new(metrics)
     }
 
     /// The handles of a route. Once they are made, every series that is not lazy itself exists.
@@ -517,15 +537,9 @@ impl Metrics {
         self.late_results.child(&[backend]);
     }
 
-    /// Drops every gauge that is set at scrape alone.
-    pub fn clear_read_gauges(&self) {
-        let of_backends = [&self.circuit_state, &self.selectable, &self.healthy, &self.endpoint_state];
-        let of_limits = [&self.ratelimit_limit, &self.ratelimit_remaining, &self.backend_limit, &self.mailbox_depth];
-        let others = [&self.circuit_override, &self.route_selectable];
-        of_backends.into_iter().chain(of_limits).chain(others).for_each(|family| family.clear());
-        [&self.blocked_until, &self.circuit_open_until, &self.candidate_weight]
-            .into_iter()
-            .for_each(|family| family.clear());
+    /// The reading of what is set at scrape alone is whole.
+    pub fn publish_readings(&self) {
+        self.made.readings.iter().for_each(Rows::publish);
     }
 
     /// Makes the series of a host, which its backends' actors count at edges.
@@ -546,12 +560,12 @@ impl Metrics {
 
     /// Drops every series with one of these names.
     pub fn forget(&self, gone: &HashSet<Name>) {
-        self.collectors.iter().for_each(|series| series.forget(gone));
+        self.made.all.iter().for_each(|series| series.forget(gone));
     }
 
     /// Everything in the text format 0.0.4.
     pub fn encode(&self) -> String {
-        let own = self.collectors.iter().flat_map(|collector| collector.collect());
+        let own = self.made.all.iter().flat_map(|collector| collector.collect());
         let families: Vec<_> = own.chain(self.process.collect()).collect();
         TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }

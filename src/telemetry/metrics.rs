@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{self, MetricFamily};
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
 use super::names::{self, Name as Metric};
@@ -181,6 +181,81 @@ impl<M: Child> Collector for Family<M> {
     }
 }
 
+struct RowsInner {
+    name: Metric,
+    labels: &'static [&'static str],
+    rows: Mutex<Readings>,
+}
+
+/// Values by the values of their labels.
+type Reading = BTreeMap<Vec<String>, f64>;
+
+#[derive(Default)]
+struct Readings {
+    going_on: Reading,
+    whole: Reading,
+}
+
+/// Gauges that are read somewhere else whenever somebody looks, all anew: what a reading does not bring is gone.
+#[derive(Clone)]
+pub struct Rows(Arc<RowsInner>);
+
+impl Rows {
+    /// Without rows.
+    pub fn new(name: Metric, labels: &'static [&'static str]) -> Self {
+        Self(Arc::new(RowsInner { name, labels, rows: Mutex::default() }))
+    }
+
+    /// One more row of the reading that goes on, or the same once more.
+    pub fn push(&self, values: &[&str], value: f64) {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        self.0.rows.lock().unwrap_or_else(PoisonError::into_inner).going_on.insert(values, value);
+    }
+
+    /// The reading is whole: it takes the place of the one before.
+    pub fn publish(&self) {
+        let mut rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.whole = std::mem::take(&mut rows.going_on);
+    }
+}
+
+impl Collector for Rows {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if rows.whole.is_empty() {
+            return Vec::new();
+        }
+        let metric = |(values, value): (&Vec<String>, &f64)| {
+            let pair = |(name, value): (&&str, &String)| {
+                let mut pair = proto::LabelPair::default();
+                pair.set_name((*name).to_owned());
+                pair.set_value(value.clone());
+                pair
+            };
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(*value);
+            let mut metric = proto::Metric::from_label(self.0.labels.iter().zip(values).map(pair).collect());
+            metric.set_gauge(gauge);
+            metric
+        };
+        let mut family = MetricFamily::default();
+        family.set_name(self.0.name.0.to_owned());
+        family.set_help(self.0.name.1.to_owned());
+        family.set_field_type(proto::MetricType::GAUGE);
+        family.set_metric(rows.whole.iter().map(metric).collect());
+        vec![family]
+    }
+}
+
+impl Series for Rows {
+    /// The next reading does not bring them.
+    fn forget(&self, _: &HashSet<Name>) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +268,23 @@ mod tests {
         }
         assert_eq!(family.collect()[0].get_metric().len(), 3);
         assert_eq!(family.child(&["a", "bc"]).get(), 10);
+    }
+
+    #[test]
+    fn a_reading_takes_the_place_of_the_one_before_when_it_is_whole() {
+        let rows = Rows::new(("g", "G."), &["one"]);
+        let shown = || prometheus::TextEncoder::new().encode_to_string(&rows.collect()).unwrap();
+        rows.push(&["a"], 2.0);
+        rows.push(&["\"\\\n"], 0.5);
+        rows.push(&["a"], 2.0);
+        assert_eq!(shown(), "");
+        rows.publish();
+        let whole = "# HELP g G.\n# TYPE g gauge\ng{one=\"\\\"\\\\\\n\"} 0.5\ng{one=\"a\"} 2\n";
+        assert_eq!(shown(), whole);
+        rows.push(&["b"], 1.0);
+        assert_eq!(shown(), whole);
+        rows.publish();
+        assert_eq!(shown(), "# HELP g G.\n# TYPE g gauge\ng{one=\"b\"} 1\n");
     }
 
     #[test]
