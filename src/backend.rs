@@ -20,14 +20,15 @@ pub mod scope;
 pub mod status;
 mod sync;
 mod times;
+mod waiting;
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor as _, Addr, Handler, Message};
 
-use self::actor::{BackendActor, Order, Settle};
+use self::actor::{BackendActor, Order, Settle, Wish};
 pub use self::circuit_breaker::Kind;
 use self::circuit_breaker::{Cause, Change, StateName};
 use self::endpoint::Endpoint;
@@ -43,6 +44,7 @@ use self::permit::Taken;
 use self::scope::Blocks;
 pub use self::status::{Admission, BackendStatus, Reason, Rejection, Standing};
 use self::status::{Override, Slot};
+pub use self::waiting::{Told, Waiting};
 use crate::clock::{self, Instant};
 use crate::config::{self, BackendId, Provider};
 
@@ -100,17 +102,20 @@ struct Mailbox {
 struct Line {
     addr: Addr<BackendActor>,
     /// Messages told and not yet handled.
-    waiting: Arc<AtomicUsize>,
+    waiting: Waiting,
 }
 
 impl Line {
-    fn tell<M>(&self, message: M)
+    fn tell<M>(&self, message: impl FnOnce(Told) -> M)
     where
         M: Message<Result = ()> + Send + 'static,
         BackendActor: Handler<M>,
     {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.addr.do_send(message);
+        self.addr.do_send(message(self.waiting.one_more()));
+    }
+
+    fn order(&self, wish: Wish) {
+        self.tell(|told| Order(wish, told));
     }
 }
 
@@ -152,7 +157,7 @@ impl Backend {
         let limiter = if same_limits { Arc::clone(&self.limiter) } else { limiter(&config) };
         let scopes = Scopes { blocks: self.scopes.blocks.moved_to(&scopes.blocks), ..scopes };
         // One per reload.
-        self.line().tell(Order::Reconfigure(Arc::clone(&config), scopes.clone()));
+        self.line().order(Wish::Reconfigure(Arc::clone(&config), scopes.clone()));
         let (status, mailbox) = (Arc::clone(&self.status), Arc::clone(&self.mailbox));
         Arc::new(Self { config, status, scopes, limiter, mailbox })
     }
@@ -199,7 +204,7 @@ impl Backend {
 
     /// Messages that its actor has been told and has not yet handled.
     pub fn mailbox_depth(&self) -> usize {
-        self.line().waiting.load(Ordering::Relaxed)
+        self.line().waiting.count()
     }
 
     /// Its id.
@@ -307,35 +312,34 @@ impl Backend {
     /// Tells the actor an operator's wish.
     pub fn command(&self, command: Command) {
         // One per admin call.
-        self.line().tell(Order::Do(command));
+        self.line().order(Wish::Do(command));
     }
 
     /// Has the actor do what an operator wants, and waits until the cell shows it: for the admin listener, not for the request
     /// path. False if the actor is gone and not yet replaced.
     pub async fn carry_out(&self, command: Command) -> bool {
         let line = self.line();
-        line.waiting.fetch_add(1, Ordering::Relaxed);
         #[expect(clippy::disallowed_methods, reason = "the room's face, once per admin call")]
-        let asked = line.addr.send(Order::Do(command));
+        let asked = line.addr.send(Order(Wish::Do(command), line.waiting.one_more()));
         asked.await.is_ok()
     }
 
     /// Tells the actor what a turn of its checker brought.
     pub fn checked(&self, checked: Checked) {
         // One per turn of its one checker.
-        self.line().tell(Order::Checked(checked));
+        self.line().order(Wish::Checked(checked));
     }
 
     /// Makes its actor panic.
     #[cfg(test)]
     pub(crate) fn panic(&self) {
-        self.line().tell(Order::Panic);
+        self.line().order(Wish::Panic);
     }
 
     /// Ends the actor, after the drain.
     pub fn stop(&self) {
         // One per removed backend.
-        self.line().tell(Order::Stop);
+        self.line().order(Wish::Stop);
     }
 
     fn tell(&self, batch: Vec<Event>) {
@@ -345,7 +349,7 @@ impl Backend {
             return;
         }
         // At most a few per permit, and permits are bounded by `max_in_flight`.
-        line.tell(Settle(batch));
+        line.tell(|told| Settle(batch, told));
     }
 
     fn line(&self) -> Line {
@@ -364,10 +368,8 @@ fn launch(
     let machine = machine.with_blocks(scopes.blocks.clone());
     let latency = Latency::resumed(status.latency(), clock::now());
     let endpoint = Arc::clone(&scopes.endpoint);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let actor =
-        BackendActor { id, machine, latency, status, endpoint, observer, waiting: Arc::clone(&waiting), timer: None };
-    Line { addr: actor.start(), waiting }
+    let actor = BackendActor { id, machine, latency, status, endpoint, observer, timer: None };
+    Line { addr: actor.start(), waiting: Waiting::default() }
 }
 
 /// Its limits per minute. Azure counts what a call may cost, not what it did (spec/resilience.md 4.1).

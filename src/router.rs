@@ -15,9 +15,8 @@ pub mod table;
 pub(crate) mod tests;
 mod window;
 
-use std::cell::{Ref, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor as _, Addr};
@@ -27,7 +26,7 @@ pub use self::desk::Desk;
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
 pub use self::queue::{Queues, Ticket};
 pub use self::table::{Candidate, RouteEntry, Table};
-use crate::backend::Outbox;
+use crate::backend::{Outbox, Waiting};
 
 /// The table in force, for workers that start and for what only reads.
 #[derive(Clone)]
@@ -62,7 +61,7 @@ pub struct Router {
     current: CurrentTable,
     outbox: Arc<Outbox>,
     queues: Rc<Queues>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Waiting,
     restarted: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -85,11 +84,10 @@ impl Router {
         let outbox = Outbox::new();
         actix_rt::spawn(Arc::clone(&outbox).run());
         let view: View = Rc::new(RefCell::new(current.get()));
-        let waiting = Arc::<AtomicUsize>::default();
-        let addr = RouterActor::new(Rc::clone(&view), Arc::clone(&outbox), Arc::clone(&waiting)).start();
+        let addr = RouterActor::new(Rc::clone(&view), Arc::clone(&outbox)).start();
         let remote = RouterRemote(Arc::new(Mutex::new(addr.clone())));
         let addr = Rc::new(RefCell::new(addr));
-        Self { addr, remote, view, current, outbox, queues: Rc::default(), waiting, restarted }
+        Self { addr, remote, view, current, outbox, queues: Rc::default(), waiting: Waiting::default(), restarted }
     }
 
     /// The supervisor's end.
@@ -115,7 +113,7 @@ impl Router {
     /// The next backend of a plan, with leave to call it. `None` if the router itself failed, which loses the plan.
     pub async fn next(&self, plan: Plan) -> Option<(Plan, Result<Chosen, Exhausted>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
-        let asked = self.asked().send(Next(plan));
+        let asked = self.addr.borrow().send(Next(plan, self.waiting.one_more()));
         let answer = asked.await;
         if answer.is_err() {
             self.revive();
@@ -127,7 +125,7 @@ impl Router {
     /// [`Router::next`].
     pub async fn least_bad(&self, plan: Plan) -> Option<(Plan, Option<Chosen>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
-        let asked = self.asked().send(LeastBad(plan));
+        let asked = self.addr.borrow().send(LeastBad(plan, self.waiting.one_more()));
         let answer = asked.await;
         if answer.is_err() {
             self.revive();
@@ -139,7 +137,7 @@ impl Router {
     /// none if there is none, or the route's budgets forbid it.
     pub async fn hedge(&self, plan: Plan, beside: (usize, usize)) -> Option<(Plan, Chosen)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
-        let asked = self.asked().send(Beside(plan, beside));
+        let asked = self.addr.borrow().send(Beside(plan, beside, self.waiting.one_more()));
         let answer = asked.await;
         if answer.is_err() {
             self.revive();
@@ -147,14 +145,8 @@ impl Router {
         answer.ok()?
     }
 
-    /// The actor, for one question.
-    fn asked(&self) -> Ref<'_, Addr<RouterActor>> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.addr.borrow()
-    }
-
     /// Questions asked of the actor and not yet answered.
-    pub fn waiting(&self) -> &Arc<AtomicUsize> {
+    pub fn waiting(&self) -> &Waiting {
         &self.waiting
     }
 
@@ -175,10 +167,7 @@ impl Router {
         }
         // A swap may have been told to the dead one.
         self.view.replace(self.current.get());
-        // What the dead one had not answered it never will.
-        self.waiting.store(0, Ordering::Relaxed);
-        let waiting = Arc::clone(&self.waiting);
-        let addr = RouterActor::new(Rc::clone(&self.view), Arc::clone(&self.outbox), waiting).start();
+        let addr = RouterActor::new(Rc::clone(&self.view), Arc::clone(&self.outbox)).start();
         *self.remote.0.lock().unwrap_or_else(PoisonError::into_inner) = addr.clone();
         self.addr.replace(addr);
         (self.restarted)();

@@ -1,7 +1,6 @@
 //! The shell of a backend: the only owner of its [`Machine`], on the control arbiter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message, SpawnHandle};
 use tracing::{error, info, warn};
@@ -15,6 +14,7 @@ use super::outcome::Block;
 use super::quota::Blocked;
 use super::scope::Reach;
 use super::status::BackendStatus;
+use super::waiting::Told;
 use super::{Observer, Scopes};
 use crate::clock::{self, Instant};
 use crate::config::{self, BackendId};
@@ -27,8 +27,6 @@ pub(super) struct BackendActor {
     pub(super) status: Arc<BackendStatus>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) observer: Arc<dyn Observer>,
-    /// Messages told and not yet handled.
-    pub(super) waiting: Arc<AtomicUsize>,
     pub(super) timer: Option<SpawnHandle>,
 }
 
@@ -154,13 +152,12 @@ impl Actor for BackendActor {
 /// Outcomes and claims, in their order.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Settle(pub(super) Vec<Event>);
+pub(super) struct Settle(pub(super) Vec<Event>, pub(super) Told);
 
 impl Handler<Settle> for BackendActor {
     type Result = ();
 
-    fn handle(&mut self, Settle(batch): Settle, ctx: &mut Context<Self>) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    fn handle(&mut self, Settle(batch, _told): Settle, ctx: &mut Context<Self>) {
         let now = clock::now();
         let heard = self.endpoint.settle(&batch, now);
         self.tell_endpoint(heard);
@@ -171,10 +168,13 @@ impl Handler<Settle> for BackendActor {
     }
 }
 
-/// What an operator or the supervisor wants.
+/// An operator or the supervisor wants something.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum Order {
+pub(super) struct Order(pub(super) Wish, pub(super) Told);
+
+/// What an operator or the supervisor wants.
+pub(super) enum Wish {
     /// An operator's command.
     Do(Command),
     /// What a turn of its checker brought.
@@ -191,11 +191,10 @@ pub(super) enum Order {
 impl Handler<Order> for BackendActor {
     type Result = ();
 
-    fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        match order {
-            Order::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
-            Order::Checked(checked) => {
+    fn handle(&mut self, Order(wish, _told): Order, ctx: &mut Context<Self>) {
+        match wish {
+            Wish::Do(command) => self.step(ctx, |machine, now| machine.command(command, now)),
+            Wish::Checked(checked) => {
                 self.step(ctx, |machine, now| machine.checked(&checked, now));
                 if checked.found.shows_host() {
                     let now = clock::now();
@@ -203,7 +202,7 @@ impl Handler<Order> for BackendActor {
                     self.arm(ctx, now);
                 }
             }
-            Order::Reconfigure(config, scopes) => {
+            Wish::Reconfigure(config, scopes) => {
                 let policy = config.policy.clone();
                 // State follows the upstream, and its name may have changed.
                 self.id = config.id.clone();
@@ -214,9 +213,9 @@ impl Handler<Order> for BackendActor {
                     machine.reconfigure(policy, now);
                 });
             }
-            Order::Stop => ctx.stop(),
+            Wish::Stop => ctx.stop(),
             #[cfg(test)]
-            Order::Panic => panic!("asked to"),
+            Wish::Panic => panic!("asked to"),
         }
     }
 }

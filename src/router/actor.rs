@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::{Actor, Context, Handler, Message};
 
@@ -10,21 +9,19 @@ use super::View;
 use super::desk::Desk;
 use super::plan::{Chosen, Exhausted, Plan};
 use super::table::Table;
-use crate::backend::Outbox;
+use crate::backend::{Outbox, Told};
 use crate::clock;
 
 /// Owner of one worker's desk.
 pub(super) struct RouterActor {
     desk: Desk,
     view: View,
-    /// Questions asked and not yet answered.
-    waiting: Arc<AtomicUsize>,
 }
 
 impl RouterActor {
-    pub(super) fn new(view: View, outbox: Arc<Outbox>, waiting: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(view: View, outbox: Arc<Outbox>) -> Self {
         let table = Rc::clone(&view).borrow().clone();
-        Self { desk: Desk::new(table, outbox, fastrand::Rng::new()), view, waiting }
+        Self { desk: Desk::new(table, outbox, fastrand::Rng::new()), view }
     }
 }
 
@@ -40,18 +37,17 @@ impl Actor for RouterActor {
 /// Who is next?
 #[derive(Message)]
 #[rtype(result = "(Plan, Result<Chosen, Exhausted>)")]
-pub(super) struct Next(pub(super) Plan);
+pub(super) struct Next(pub(super) Plan, pub(super) Told);
 
 /// Nobody is: who is the least bad?
 #[derive(Message)]
 #[rtype(result = "(Plan, Option<Chosen>)")]
-pub(super) struct LeastBad(pub(super) Plan);
+pub(super) struct LeastBad(pub(super) Plan, pub(super) Told);
 
 impl Handler<LeastBad> for RouterActor {
     type Result = actix::MessageResult<LeastBad>;
 
-    fn handle(&mut self, LeastBad(mut plan): LeastBad, _: &mut Context<Self>) -> Self::Result {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    fn handle(&mut self, LeastBad(mut plan, _told): LeastBad, _: &mut Context<Self>) -> Self::Result {
         let chosen = self.desk.least_bad(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
@@ -60,8 +56,7 @@ impl Handler<LeastBad> for RouterActor {
 impl Handler<Next> for RouterActor {
     type Result = actix::MessageResult<Next>;
 
-    fn handle(&mut self, Next(mut plan): Next, _: &mut Context<Self>) -> Self::Result {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    fn handle(&mut self, Next(mut plan, _told): Next, _: &mut Context<Self>) -> Self::Result {
         let chosen = self.desk.next(&mut plan, clock::now());
         actix::MessageResult((plan, chosen))
     }
@@ -70,13 +65,12 @@ impl Handler<Next> for RouterActor {
 /// Who is there for a second call beside the one at this place?
 #[derive(Message)]
 #[rtype(result = "Option<(Plan, Chosen)>")]
-pub(super) struct Beside(pub(super) Plan, pub(super) (usize, usize));
+pub(super) struct Beside(pub(super) Plan, pub(super) (usize, usize), pub(super) Told);
 
 impl Handler<Beside> for RouterActor {
     type Result = Option<(Plan, Chosen)>;
 
-    fn handle(&mut self, Beside(mut plan, place): Beside, _: &mut Context<Self>) -> Self::Result {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    fn handle(&mut self, Beside(mut plan, place, _told): Beside, _: &mut Context<Self>) -> Self::Result {
         let chosen = self.desk.beside(&mut plan, place, clock::now())?;
         Some((plan, chosen))
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use prometheus::IntCounter;
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::auth::Keys;
 use super::key_limits::KeyLimits;
 use super::scrape::Scrapes;
+use crate::backend::Waiting;
 use crate::proxy::Proxy;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
@@ -44,7 +45,7 @@ pub(super) struct Shared {
     /// Every worker's wake-up for that moment.
     cuts: Mutex<Vec<Arc<Notify>>>,
     /// Questions that each worker's router has not answered yet.
-    router_waiting: Mutex<Vec<Arc<AtomicUsize>>>,
+    router_waiting: Mutex<Vec<Waiting>>,
     /// Requests under way, one count per worker.
     live: Mutex<Vec<Arc<AtomicU32>>>,
 }
@@ -105,7 +106,7 @@ impl Shared {
     /// The most questions that a worker's router has not answered yet.
     pub(super) fn router_waiting(&self) -> usize {
         let waiting = self.router_waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.iter().map(|waiting| waiting.load(Ordering::Relaxed)).max().unwrap_or(0)
+        waiting.iter().map(Waiting::count).max().unwrap_or(0)
     }
 
     /// Requests under way on all workers.
@@ -138,7 +139,7 @@ impl Worker {
             actix_rt::spawn(log.clone().run());
         }
         let proxy = make(cut);
-        let waiting = Arc::clone(proxy.router().waiting());
+        let waiting = proxy.router().waiting().clone();
         shared.router_waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
         actix_rt::spawn(event_loop::watch(shared.metrics.event_loop_lag.child(&["worker"])));
         let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits, &shared.metrics)));

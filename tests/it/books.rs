@@ -14,7 +14,7 @@ use breakwater::simulator::{
 use serde_json::{Value, json};
 
 use crate::metrics::{histograms_add_up, none_falls};
-use crate::support::{Ask, Ending, Gateway, Providers, Sample, Scrape, route, status, status_as};
+use crate::support::{Ask, Ending, Gateway, PATIENCE, Providers, Sample, Scrape, route, status, status_as};
 
 /// Clients at once.
 const CLIENTS: u64 = 6;
@@ -194,8 +194,7 @@ fn they_balance_whatever_happens() {
         sent.over.store(true, Ordering::Relaxed);
     });
     BACKENDS.iter().for_each(|backend| providers.heal(backend));
-    let none = |scrape: &Scrape| in_flight(scrape).iter().all(|(_, count)| *count == 0.0);
-    let scrape = gateway.wait_scrape("the end of all requests", none);
+    let scrape = settled(&gateway);
     let (number, stayed) = (sent.number.load(Ordering::Relaxed), sent.stayed.load(Ordering::Relaxed));
     let counted = scrape.sum("breakwater_requests_total", &[]);
     assert!(stayed as f64 <= counted && counted <= number as f64, "{stayed} stayed, {counted} counted, {number} sent");
@@ -204,6 +203,20 @@ fn they_balance_whatever_happens() {
     assert_eq!((lines.len() as f64, ids.len()), (counted, lines.len()), "one line per request");
     histograms_add_up(&scrape);
     Books { scrape: &scrape, lines: &lines }.balance();
+}
+
+/// The metrics once nothing is under way any more.
+fn settled(gateway: &Gateway) -> Scrape {
+    let until = clock::now().plus(PATIENCE);
+    loop {
+        let scrape = gateway.scrape();
+        let left: Vec<_> = in_flight(&scrape).into_iter().filter(|(_, count)| *count != 0.0).collect();
+        if left.is_empty() {
+            return scrape;
+        }
+        assert!(clock::now() < until, "all clients are gone, and still there are {left:?}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
 }
 
 /// Identity 9.
