@@ -289,7 +289,7 @@ impl Proxy {
             // Its permit has been given back, unless it rides on in a relay.
             self.router.queues().wake();
             let now = clock::now();
-            trip.record.attempted += now.since(run.begun);
+            trip.record.outside += now.since(run.begun);
             match attempted {
                 Attempted::Served(served) => return trip.serve(*served, last, &plan),
                 Attempted::Failed(failure) => {
@@ -347,11 +347,23 @@ impl Trip<'_> {
         }
         let run = Run { kind: self.kind, place: chosen.place, begun: now };
         self.show(run, plan);
+        self.remember(plan);
         run
+    }
+
+    /// What the record tells of the way so far.
+    fn remember(&mut self, plan: &Plan) {
+        if self.record.passed_over.len() != plan.passed_over().len() {
+            self.record.passed_over = plan.passed_over().to_vec();
+        }
+        if !Arc::ptr_eq(plan.route(), plan.asked()) {
+            self.record.fallback_route = Some(plan.route().config.name.clone());
+        }
     }
 
     /// Whom the answer's headers name.
     fn show(&mut self, run: Run, plan: &Plan) {
+        self.record.called = Some(Arc::clone(run.candidate(plan).backend.config()));
         if plan.asked().config.policy.expose_backends {
             let target = &run.candidate(plan).target;
             self.record.shown_backend = Some(target.shown().clone());
@@ -373,6 +385,7 @@ impl Trip<'_> {
         self.count_visit(plan.route(), FallbackResult::Served);
         self.track(run, plan, AttemptResult::Served(served.status), served.at);
         self.record.error = None;
+        self.record.upstream_id = served.upstream_id;
         if let Some(usage) = served.usage {
             self.record.usage = Some(usage);
         }
@@ -418,6 +431,9 @@ impl Trip<'_> {
     fn note(&mut self, failure: &Failure, run: Run, plan: &mut Plan, at: Instant) {
         self.track(run, plan, AttemptResult::Failed(failure.kind()), at);
         self.record.error = Some((failure.kind().name(), ""));
+        if let Said::Answer(answer) = &failure.said {
+            self.record.upstream_id = upstream::REQUEST_IDS.iter().find_map(|name| answer.headers.get(name)).cloned();
+        }
         self.set_ground(Ground::tried(failure));
         self.note_limited(failure, at);
         if failure.class == Class::ContextWindow {
@@ -497,6 +513,7 @@ impl Trip<'_> {
 
     fn reply(&mut self, plan: &Plan, ending: Ending, outcome: RequestOutcome) -> Reply {
         self.count_visit(plan.route(), FallbackResult::Failed);
+        self.remember(plan);
         let policy = &plan.asked().config.policy;
         let mut waits = ending.waits;
         waits.should_not_retry &= policy.send_x_should_retry;

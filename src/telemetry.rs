@@ -7,6 +7,7 @@ mod handles;
 pub mod labels;
 mod metrics;
 pub mod names;
+pub mod trace_context;
 
 pub use self::handles::{ClientHandles, Lazily, Metrics, PairHandles, RouteHandles};
 pub use self::metrics::{Family, Name, Owner};

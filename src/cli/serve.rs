@@ -147,8 +147,6 @@ fn inert(config: &Config) -> Vec<&'static str> {
         ("defaults.default_route", config.defaults.default_route.is_some()),
         ("defaults.list_endpoints", config.defaults.list_endpoints),
         ("defaults.rewrite_response_model", config.defaults.rewrite_response_model),
-        ("logging.access_log_sample", config.logging.access_log_sample < 1.0),
-        ("logging.client_address", config.logging.client_address),
     ];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }

@@ -56,6 +56,8 @@ pub(super) struct Served {
     pub(super) is_first_token: bool,
     /// Tokens as reported so far.
     pub(super) usage: Option<Usage>,
+    /// The provider's own id of it.
+    pub(super) upstream_id: Option<HeaderValue>,
     /// The answer.
     pub(super) reply: Reply,
 }
@@ -342,9 +344,17 @@ impl Stage<'_> {
         let at = clock::now();
         attempt.succeed(at);
         let (status, outcome) = (answer.status, RequestOutcome::Success);
+        let upstream_id = answer.request_id();
         let head = Head::Provider(answer.into_fields());
         let reply = Reply::Whole(Box::new(WholeReply { status, head, body, waits: None, outcome }));
-        Attempted::Served(Box::new(Served { status: status.as_u16(), at, is_first_token: false, usage, reply }))
+        Attempted::Served(Box::new(Served {
+            status: status.as_u16(),
+            at,
+            is_first_token: false,
+            usage,
+            upstream_id,
+            reply,
+        }))
     }
 
     /// An answer whose bytes nobody here can read: it commits at its first byte.
@@ -369,8 +379,9 @@ impl Stage<'_> {
         attempt.first_content(at);
         let (status, length) = (answer.status.as_u16(), forward::content_length(answer.headers()));
         let length = length.map(|length| length as u64);
+        let upstream_id = answer.request_id();
         let reply = self.relay(attempt, answer, Source::Raw, queue, false, length);
-        Attempted::Served(Box::new(Served { status, at, is_first_token: false, usage: None, reply }))
+        Attempted::Served(Box::new(Served { status, at, is_first_token: false, usage: None, upstream_id, reply }))
     }
 
     /// An event stream: nothing leaves before its first content.
@@ -391,8 +402,9 @@ impl Stage<'_> {
                         let at = clock::now();
                         attempt.first_content(at);
                         let (status, queue) = (answer.status.as_u16(), VecDeque::from(blocks));
+                        let upstream_id = answer.request_id();
                         let reply = self.relay(attempt, answer, Source::Events(events), queue, is_end, None);
-                        let served = Served { status, at, is_first_token, usage: None, reply };
+                        let served = Served { status, at, is_first_token, usage: None, upstream_id, reply };
                         return Attempted::Served(Box::new(served));
                     }
                     Step::Fail(StreamFailure::InBand(fields)) => {

@@ -1,20 +1,28 @@
 //! One request's book-keeping: whatever happens to it, it is counted and logged exactly once, when its record drops.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 
 use super::hold::Hold;
 use super::trail::{AttemptResult, Entry, Trail};
 use super::usage::Usage;
+use crate::backend::Reason;
 use crate::clock::{self, Instant};
+use crate::config::{self, BackendId, RouteName};
+use crate::provider::push_name;
 use crate::router::RouteEntry;
-use crate::telemetry::access_log::{Line, Number, Word, WorkerLog, key};
-use crate::telemetry::labels::{Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome, TokenType};
+use crate::telemetry::access_log::{self, Line, Number, Word, WorkerLog, key};
+use crate::telemetry::labels::{
+    Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome, StreamEnd, TokenType,
+};
+use crate::telemetry::trace_context::TraceContext;
 use crate::telemetry::{ClientHandles, Lazily, RouteHandles};
 
 /// Status that stands for a client that left before the head.
@@ -50,10 +58,32 @@ pub struct Record {
     pub first_content: Option<Duration>,
     /// Attempts begun, the one under way included, which is in no trail yet.
     pub attempts: u32,
-    /// Time spent in attempts so far.
-    pub attempted: Duration,
+    /// Time so far in attempts and deliberate waits, and until the whole request was here: all that is not ours.
+    pub outside: Duration,
+    /// Time spent in a queue, as a part of it.
+    pub queued: Duration,
+    /// The backend called last, as it is configured.
+    pub called: Option<Arc<config::Backend>>,
+    /// Who was passed over, and why.
+    pub passed_over: Vec<(BackendId, Reason)>,
+    /// The route that it came to in the end, where that is not the one asked for.
+    pub fallback_route: Option<RouteName>,
+    /// The provider's own id of the answer that counts.
+    pub upstream_id: Option<HeaderValue>,
+    /// How its stream ended.
+    pub stream_end: Option<StreamEnd>,
+    /// The HTTP method.
+    pub method: Method,
+    /// The trace it belongs to, where its client says so.
+    pub trace: Option<TraceContext>,
+    /// The configuration it was served by.
+    pub config: Option<Rc<str>>,
+    /// Its client's address, where that is to be written down.
+    pub peer: Option<IpAddr>,
     /// Bytes received.
     pub request_bytes: usize,
+    /// Bytes of the answer's body handed over.
+    pub response_bytes: u64,
     /// Whether it is an SDK's own second try.
     pub is_client_retry: bool,
     /// Whose key it was, where keys are asked for.
@@ -67,7 +97,7 @@ pub struct Record {
     outcome: Option<RequestOutcome>,
     intended: Option<RequestOutcome>,
     unrouted: Arc<Lazily<RouteHandles>>,
-    log: Option<WorkerLog>,
+    log: Option<(WorkerLog, f64)>,
     _live: Live,
     _held: Option<Live>,
 }
@@ -90,13 +120,13 @@ impl Drop for Live {
 }
 
 impl Record {
-    /// Begins the record of a request. `unrouted` counts it as long as it has no route; without a `log` it writes no line.
-    /// `live` is dropped with it.
+    /// Begins the record of a request. `unrouted` counts it as long as it has no route; without a `log` it writes no line,
+    /// and of plain successes the share that stands beside it. `live` is dropped with it.
     pub fn new(
         id: Arc<str>,
         started: Instant,
         unrouted: &Arc<Lazily<RouteHandles>>,
-        log: Option<WorkerLog>,
+        log: Option<(WorkerLog, f64)>,
         live: Live,
     ) -> Self {
         let shown_id = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"));
@@ -115,8 +145,19 @@ impl Record {
             exhausted: None,
             first_content: None,
             attempts: 0,
-            attempted: Duration::ZERO,
+            outside: Duration::ZERO,
+            queued: Duration::ZERO,
+            called: None,
+            passed_over: Vec::new(),
+            fallback_route: None,
+            upstream_id: None,
+            stream_end: None,
+            method: Method::POST,
+            trace: None,
+            config: None,
+            peer: None,
             request_bytes: 0,
+            response_bytes: 0,
             is_streaming: false,
             started,
             head_at: None,
@@ -180,7 +221,7 @@ impl Record {
     }
 
     fn overhead(&self, now: Instant) -> Duration {
-        now.since(self.started).saturating_sub(self.attempted)
+        now.since(self.started).saturating_sub(self.outside)
     }
 
     fn handles(&self) -> &RouteHandles {
@@ -225,9 +266,30 @@ impl Record {
         }
     }
 
+    /// `openai=circuit_open;azure=local_rpm`.
+    fn passed_over_text(&self) -> String {
+        let mut text = String::new();
+        for (backend, reason) in &self.passed_over {
+            if !text.is_empty() {
+                text.push(';');
+            }
+            push_name(&mut text, backend.as_str());
+            text.push('=');
+            text.push_str(reason.name());
+        }
+        text
+    }
+
     fn write(&self, outcome: RequestOutcome, now: Instant) {
-        let Some(log) = &self.log else { return };
+        let Some((log, share)) = &self.log else { return };
+        // Only what went well at once may be left out: it is all alike.
+        let is_plain = outcome == RequestOutcome::Success && self.trail.entries().len() <= 1;
+        if is_plain && *share < 1.0 && !access_log::is_sampled(&self.id, *share) {
+            return;
+        }
         let last = self.trail.entries().last();
+        let called = self.called.as_deref();
+        let passed_over = self.passed_over_text();
         let route = self.route.as_ref().map_or("", |route| route.config.name.as_str());
         let trail = match (&self.shown_served, self.trail.entries()) {
             (_, []) => Cow::Borrowed(""),
@@ -236,11 +298,21 @@ impl Record {
             }
             _ => Cow::Owned(self.trail.header()),
         };
+        let upstream_id = self.upstream_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let backend = match (last, called) {
+            (_, Some(called)) => called.id.as_str(),
+            (Some(entry), None) => entry.backend.as_str(),
+            (None, None) => "",
+        };
+        let peer = self.peer.map_or(Cow::Borrowed(""), |peer| Cow::Owned(peer.to_string()));
         let millis = |span: Duration| Some(Number::Millis(span));
+        let some = |count: u64| (0 < count).then_some(Number::Count(count));
         let count = |count: u64| Some(Number::Count(count));
         let words = [
             // Checked where it was taken: a plain word.
             (key!("request_id"), Word::Free(&self.id)),
+            (key!("trace_id"), Word::Free(self.trace.as_ref().map_or("", TraceContext::trace_id))),
+            (key!("method"), Word::Free(self.method.as_str())),
             (key!("endpoint"), Word::Own(self.endpoint.name())),
             (key!("model"), Word::Free(&self.model)),
             (key!("route"), Word::Free(route)),
@@ -248,9 +320,19 @@ impl Record {
             (key!("outcome"), Word::Own(outcome.name())),
             (key!("error_type"), Word::Own(self.error.map_or("", |(kind, _)| kind))),
             (key!("error_code"), Word::Own(self.error.map_or("", |(_, code)| code))),
-            (key!("backend"), Word::Free(last.map_or("", |entry| entry.backend.as_str()))),
+            (key!("backend"), Word::Free(backend)),
+            (key!("provider"), Word::Own(called.map_or("", |called| called.provider.name()))),
+            (key!("upstream_model"), Word::Free(called.map_or("", |called| &called.upstream_model))),
             (key!("attempts"), Word::Free(&trail)),
+            (key!("skipped"), Word::Free(&passed_over)),
+            (key!("fallback_route"), Word::Free(self.fallback_route.as_ref().map_or("", RouteName::as_str))),
             (key!("exhausted_reason"), Word::Own(self.exhausted.map_or("", |reason| reason.name()))),
+            (key!("stream_end"), Word::Own(self.stream_end.map_or("", |end| end.name()))),
+            (key!("upstream_request_id"), Word::Free(upstream_id)),
+            (key!("client_retry"), Word::Own(if self.is_client_retry { "true" } else { "" })),
+            (key!("key"), Word::Free(self.client.as_ref().map_or("", |client| client.key()))),
+            (key!("config"), Word::Free(self.config.as_deref().unwrap_or_default())),
+            (key!("client"), Word::Free(&peer)),
         ];
         let numbers = [
             (key!("status"), count(u64::from(self.status))),
@@ -258,9 +340,14 @@ impl Record {
             (key!("duration_ms"), millis(now.since(self.started))),
             (key!("overhead_ms"), self.head_at.and_then(|at| millis(self.overhead(at)))),
             (key!("ttft_ms"), self.first_content.and_then(millis)),
+            (key!("queue_ms"), Some(self.queued).filter(|queued| !queued.is_zero()).and_then(millis)),
             (key!("input_tokens"), self.usage.and_then(|usage| count(usage.input))),
             (key!("output_tokens"), self.usage.and_then(|usage| count(usage.output))),
+            (key!("cached_input_tokens"), self.usage.and_then(|usage| some(usage.cached_input))),
+            (key!("reasoning_output_tokens"), self.usage.and_then(|usage| some(usage.reasoning_output))),
             (key!("request_bytes"), count(self.request_bytes as u64)),
+            (key!("response_bytes"), count(self.response_bytes)),
+            (key!("sample"), (is_plain && *share < 1.0).then_some(Number::Ratio(*share))),
         ];
         let level = match outcome {
             RequestOutcome::Success

@@ -179,6 +179,9 @@ impl Relay {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         loop {
             if let Some(bytes) = self.queue.pop_front() {
+                if let Some(record) = &mut self.record {
+                    record.response_bytes += bytes.len() as u64;
+                }
                 return Poll::Ready(Some(Ok(bytes)));
             }
             match self.stage {
@@ -419,6 +422,7 @@ impl Relay {
     fn say(&mut self, outcome: RequestOutcome) {
         if let Some(record) = &mut self.record {
             record.end(outcome);
+            record.stream_end = self.end.filter(|_| matches!(self.source, Source::Events(_)));
         }
     }
 
@@ -470,7 +474,11 @@ impl Drop for Relay {
         if let Source::Events(_) = self.source {
             let panicking = std::thread::panicking();
             let unset = if panicking { StreamEnd::InternalError } else { StreamEnd::ClientClosed };
-            self.handles.streams(self.end.unwrap_or(unset)).inc();
+            let end = self.end.unwrap_or(unset);
+            self.handles.streams(end).inc();
+            if let Some(record) = &mut self.record {
+                record.stream_end = Some(end);
+            }
         }
     }
 }
@@ -495,6 +503,7 @@ impl ReplyBody {
             return Self::Whole(None, None);
         }
         record.will_end(outcome);
+        record.response_bytes = bytes.len() as u64;
         Self::Whole(Some(bytes), Some(record))
     }
 }

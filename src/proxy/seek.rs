@@ -94,7 +94,9 @@ impl Proxy {
             }
         }
         let Some(at) = trip.retry(&mut plan, clock::now(), fastrand::f64()) else { return Ok((plan, Turn::GiveUp)) };
+        let since = clock::now();
         tokio::time::sleep_until(clock::to_tokio(at)).await;
+        trip.record.outside += clock::now().since(since);
         Ok((plan, Turn::Look))
     }
 
@@ -130,7 +132,9 @@ impl Proxy {
                 break Waited::InVain;
             }
         };
-        trip.record.attempted += ticket.age(clock::now());
+        let age = ticket.age(clock::now());
+        trip.record.outside += age;
+        trip.record.queued += age;
         Ok((plan, waited))
     }
 }

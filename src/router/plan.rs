@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::table::{Candidate, RouteEntry, Table};
-use crate::backend::{Backend, Kind, Permit, Rejection};
+use crate::backend::{Backend, Kind, Permit, Reason, Rejection};
 use crate::clock::Instant;
 use crate::config::{BackendId, RouteName};
 use crate::error::ErrorType;
 use crate::telemetry::{Lazily, PairHandles};
+
+/// Most backends that a request remembers as passed over: more say nothing new about why it went where it went.
+const MAX_PASSED_OVER: usize = 8;
 
 /// What a request is like, as far as choosing a backend goes.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +64,8 @@ pub struct Plan {
     attempts: usize,
     /// The largest context that was too small for it.
     too_small: Option<u64>,
+    /// Who was passed over, and why, each once.
+    passed_over: Vec<(BackendId, Reason)>,
     /// What it needs.
     pub need: Need,
 }
@@ -81,6 +86,7 @@ impl Plan {
             again: Vec::new(),
             attempts: 0,
             too_small: None,
+            passed_over: Vec::new(),
             need,
         })
     }
@@ -134,6 +140,19 @@ impl Plan {
         let size = self.route.candidates().find(|member| member.backend.id() == backend);
         let size = size.and_then(|member| member.backend.config().max_input_tokens);
         self.too_small = self.too_small.max(size);
+    }
+
+    /// A backend's turn had come, and it could not.
+    pub(super) fn note_passed_over(&mut self, place: (usize, usize), reason: Reason) {
+        let backend = self.route.tiers[place.0][place.1].backend.id();
+        if self.passed_over.len() < MAX_PASSED_OVER && self.passed_over.iter().all(|(known, _)| known != backend) {
+            self.passed_over.push((backend.clone(), reason));
+        }
+    }
+
+    /// The first of those who were passed over, and why.
+    pub fn passed_over(&self) -> &[(BackendId, Reason)] {
+        &self.passed_over
     }
 
     /// Whether it may be worth the call, as far as the size of the context goes.

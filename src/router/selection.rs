@@ -176,9 +176,10 @@ fn leave(plan: &Plan, place: Place, bench: &Bench<'_>) -> Leave {
 }
 
 /// Counts those who stand ahead of the tier that serves, or in it, and could not.
-fn count_passed_over(plan: &Plan, denied: &[(Place, Reason)], served_tier: usize) {
+fn count_passed_over(plan: &mut Plan, denied: &[(Place, Reason)], served_tier: usize) {
     for (place, reason) in denied.iter().filter(|(place, _)| place.0 <= served_tier) {
         candidate(plan, *place).handles.rejections(PassedOver::ALL[reason.index()]).inc();
+        plan.note_passed_over(*place, *reason);
     }
 }
 

@@ -33,6 +33,7 @@ use crate::proxy::relay::ReplyBody;
 use crate::proxy::{Call, Head, Reply, WholeReply, draining, forward};
 use crate::router::Table;
 use crate::telemetry::labels::{AuthFailure, Label as _, RequestOutcome};
+use crate::telemetry::trace_context::TraceContext;
 
 /// Longest gap while a request's body arrives (spec/wire.md 1.3).
 const BODY_GAP: Duration = Duration::from_secs(30);
@@ -53,6 +54,8 @@ pub(super) async fn serve(request: &Request, payload: &mut Payload, worker: &Rc<
     // In a box of its own: it goes from hand to hand, in the end into the body.
     let mut record = Box::new(Record::new(id, clock::now(), &worker.shared.unrouted, worker.log(), worker.begin()));
     record.is_client_retry = headers::is_client_retry(request.headers());
+    record.method = request.method().clone();
+    record.trace = request.headers().get(&headers::TRACEPARENT).and_then(|value| TraceContext::parse(value.as_bytes()));
     match walk(request, payload, worker, &mut record).await {
         Ok(reply) => respond(worker, record, reply, request),
         // In a box, like all that is rare: every request would carry its room.
@@ -70,6 +73,10 @@ async fn walk(
     let table = worker.table();
     let keys = worker.keys(&table);
     record.client = keys.nobody().cloned();
+    record.config = Some(Rc::clone(&keys.hash));
+    if table.config.logging.client_address {
+        record.peer = request.head().peer_addr.map(|address| address.ip());
+    }
     let call = match enter(request, payload, worker, &table, &keys, record).await {
         Ok(call) => call,
         Err(reply) => return Ok(reply),
@@ -110,6 +117,8 @@ async fn enter<'a>(
     }
     let body = read_body(payload, request.headers(), config.server.max_request_bytes).await.map_err(Reply::Fault)?;
     record.request_bytes = body.len();
+    // A client may take its time to send.
+    record.outside = clock::now().since(record.started());
     Ok(Call { method: request.method(), operation, headers: request.headers(), body, key, hold: None })
 }
 

@@ -1,6 +1,7 @@
 //! Client keys: one look-up by digest however many there are, then one constant-time equality (spec/wire.md 1.7).
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
@@ -21,6 +22,8 @@ const NOBODY: &str = "_none";
 /// The keys of one configuration.
 pub(super) struct Keys {
     config: Arc<Config>,
+    /// The configuration's hash, for this worker's own use.
+    pub(super) hash: Rc<str>,
     by_digest: HashMap<[u8; 32], usize>,
     /// Their limits, in the order of the configuration.
     limits: Vec<Arc<KeyLimit>>,
@@ -50,7 +53,8 @@ impl Keys {
             if config.auth.keys.is_empty() { Vec::new() } else { names.map(|name| metrics.client(name)).collect() };
         let own = config.auth.header_names.iter().filter_map(|name| name.parse().ok());
         let headers = KEY_HEADERS.into_iter().chain(own).collect();
-        Self { config: Arc::clone(config), by_digest, limits, handles, headers }
+        let hash = Rc::from(&*config.hash);
+        Self { config: Arc::clone(config), hash, by_digest, limits, handles, headers }
     }
 
     /// Whether they are those of `config`.

@@ -159,10 +159,14 @@ impl Worker {
         Rc::clone(&self.keys.borrow())
     }
 
-    /// The log, where the configuration in force wants lines.
-    pub(super) fn log(&self) -> Option<WorkerLog> {
-        let is_wanted = |_: &&WorkerLog| self.proxy.router().look(|table| table.config.logging.access_log);
-        self.log.as_ref().filter(is_wanted).cloned()
+    /// The log, where the configuration in force wants lines, and of which share of the plain successes.
+    pub(super) fn log(&self) -> Option<(WorkerLog, f64)> {
+        let log = self.log.as_ref()?;
+        let share = self.proxy.router().look(|table| {
+            let logging = &table.config.logging;
+            logging.access_log.then_some(logging.access_log_sample)
+        });
+        Some((log.clone(), share?))
     }
 
     /// A request begins.

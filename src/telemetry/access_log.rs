@@ -242,12 +242,25 @@ impl<'a> Word<'a> {
 }
 
 /// A number of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// A count.
     Count(u64),
     /// A time, written in milliseconds with three decimals.
     Millis(Duration),
+    /// A share of 1.
+    Ratio(f64),
+}
+
+/// Whether the line of a plain success is written where only a share of them is: the same answer for the same request,
+/// whoever is asked.
+pub fn is_sampled(request_id: &str, share: f64) -> bool {
+    // FNV-1a, whose low bits are mixed best; a multiplication brings them up, and the upper half is the share.
+    let hash = request_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    1.0 <= share || ((mixed >> 32) as f64) < share * f64::from(u32::MAX)
 }
 
 impl Line<'_> {
@@ -314,6 +327,9 @@ fn write_number(out: &mut Vec<u8>, number: Number) {
     match number {
         Number::Count(count) => push_count(out, count, 1),
         Number::Millis(span) => push_millis(out, span),
+        Number::Ratio(share) => {
+            let _ = write!(out, "{share}");
+        }
     }
 }
 
@@ -433,6 +449,16 @@ mod tests {
 
     fn line<'a>(words: &'a [(Key, Word<'a>)], numbers: &'a [(Key, Option<Number>)]) -> Line<'a> {
         Line { at: Duration::from_millis(1_795_478_462_345), level: "info", words, numbers }
+    }
+
+    #[test]
+    fn a_share_of_the_requests_is_sampled_and_always_the_same() {
+        let ids: Vec<String> = (0..10_000).map(|number| format!("req-{number}")).collect();
+        for (share, least, most) in [(0.0, 0, 0), (0.1, 850, 1_150), (0.5, 4_800, 5_200), (1.0, 10_000, 10_000)] {
+            let sampled = ids.iter().filter(|id| is_sampled(id, share)).count();
+            assert!((least..=most).contains(&sampled), "{sampled} of 10000 at {share}");
+        }
+        assert!(ids.iter().filter(|id| is_sampled(id, 0.1)).all(|id| is_sampled(id, 0.2)), "more is a superset");
     }
 
     #[test]

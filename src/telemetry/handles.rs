@@ -115,11 +115,17 @@ impl RouteHandles {
 
 /// The metrics of one client key.
 pub struct ClientHandles {
+    key: Box<str>,
     requests: Set<IntCounter>,
     tokens: Set<IntCounter>,
 }
 
 impl ClientHandles {
+    /// The key's name.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Its requests that ended so.
     pub fn requests(&self, outcome: RequestOutcome) -> &IntCounter {
         self.requests.at(outcome)
@@ -490,6 +496,7 @@ impl Metrics {
     /// The handles of a client key, by its name. Looked up: for those who index keys.
     pub fn client(&self, key: &str) -> Arc<ClientHandles> {
         Arc::new(ClientHandles {
+            key: key.into(),
             requests: Set::new::<RequestOutcome>(|outcome| self.client_requests.child(&[key, outcome])),
             tokens: Set::new::<TokenType>(|kind| self.client_tokens.child(&[key, kind])),
         })

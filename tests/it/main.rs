@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so by a panic, also in its helpers"
 )]
 
+mod access_log;
 mod admin;
 mod bodies;
 mod books;
