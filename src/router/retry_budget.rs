@@ -32,6 +32,13 @@ impl RetryBudget {
         self.0.give_back(at);
     }
 
+    /// Extra attempts for which leave would be given now, if no request came meanwhile.
+    pub fn left(&self, policy: &RoutePolicy, now: Instant) -> u64 {
+        let (requests, extras) = self.0.totals(now);
+        let allowed = u64::from(policy.retry_budget_min) + u64::from(policy.retry_budget_ratio) * requests / WHOLE;
+        allowed.saturating_sub(extras)
+    }
+
     /// Requests and extra attempts of the last ten seconds.
     pub fn totals(&self, now: Instant) -> (u64, u64) {
         self.0.totals(now)
@@ -49,6 +56,17 @@ mod tests {
 
     fn policy(min: u32, ratio: u32) -> RoutePolicy {
         RoutePolicy { retry_budget_min: min, retry_budget_ratio: ratio, ..RoutePolicy::default() }
+    }
+
+    #[test]
+    fn what_is_left_is_what_would_be_given() {
+        for (min, ratio, requests) in [(0, 0, 9), (3, 0, 0), (0, 2_500, 10), (2, 1_000, 37)] {
+            let (budget, policy) = (RetryBudget::default(), policy(min, ratio));
+            (0..requests).for_each(|_| budget.count_request(START));
+            let left = budget.left(&policy, START);
+            let given = (0..100).take_while(|_| budget.try_extra(&policy, START)).count();
+            assert_eq!((left, budget.left(&policy, START)), (given as u64, 0), "{min} {ratio} {requests}");
+        }
     }
 
     /// Steps of "second what": `R` a request, `X` an extra attempt without leave, `+` leave is given, `-` it is not.

@@ -118,6 +118,12 @@ impl RouteEntry {
         own.map(|candidate| &candidate.handles).or_else(|| self.abroad.get(backend))
     }
 
+    /// Every backend that its requests may come to, and their metrics there.
+    pub fn pairs(&self) -> impl Iterator<Item = (&BackendId, &Arc<Lazily<PairHandles>>)> {
+        let own = self.candidates().map(|candidate| (candidate.backend.id(), &candidate.handles));
+        own.chain(&self.abroad)
+    }
+
     /// All candidates in plan order.
     pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
         self.tiers.iter().flatten()

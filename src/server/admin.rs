@@ -11,7 +11,7 @@ pub mod reloads;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_http::{HttpMessage as _, Request};
@@ -61,7 +61,8 @@ impl Admin {
     /// The system's.
     pub(super) fn start(listener: TcpListener, shared: Arc<Shared>, levers: Levers) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        let desk = Arc::new(Desk { shared, levers, is_loopback: address.ip().is_loopback() });
+        let desk =
+            Arc::new(Desk { shared, levers, is_loopback: address.ip().is_loopback(), revision: Revision::default() });
         let server = HttpServer::new(move || {
             let desk = Arc::clone(&desk);
             fn_factory_with_config(move |_: AppConfig| {
@@ -93,6 +94,22 @@ struct Desk {
     shared: Arc<Shared>,
     levers: Levers,
     is_loopback: bool,
+    revision: Revision,
+}
+
+/// Counts the states in which the status document was seen.
+#[derive(Default)]
+struct Revision(Mutex<(u64, u64)>);
+
+impl Revision {
+    /// The number of a state: another one than the last has the next number.
+    fn of(&self, essence: u64) -> u64 {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.1 == 0 || last.0 != essence {
+            *last = (essence, last.1 + 1);
+        }
+        last.1
+    }
 }
 
 async fn handle(mut request: Request, desk: Arc<Desk>) -> Result<HttpResponse, Infallible> {
@@ -102,6 +119,7 @@ async fn handle(mut request: Request, desk: Arc<Desk>) -> Result<HttpResponse, I
         Err(refusal) => Err(refusal),
     };
     Ok(match answered {
+        Ok((StatusCode::NOT_MODIFIED, _)) => HttpResponse::new(StatusCode::NOT_MODIFIED),
         Ok((status, shown)) => {
             let body = Bytes::from(shown.to_string());
             HttpResponse::build(status).insert_header((CONTENT_TYPE, "application/json")).body(body)
@@ -139,7 +157,7 @@ impl Desk {
         let body = api::read_body(&mut payload, request.headers(), MAX_BODY_BYTES).await.map_err(Refusal::Fault)?;
         let asker = Asker { peer: request.peer_addr() };
         match known {
-            Known::Status => Ok((StatusCode::OK, self.status())),
+            Known::Status => self.status(request),
             Known::Reload => self.reload(request, &asker).await,
             Known::Rollback => self.roll_back(&asker).await,
             Known::LogLevel => log_level(&body, &asker),
@@ -149,10 +167,25 @@ impl Desk {
         }
     }
 
-    fn status(&self) -> Value {
+    /// The document, or 304 where it would tell whoever says `?since=REVISION` nothing but other counts.
+    fn status(&self, request: &Request) -> Answer {
+        let wrong = || Refusal::field("since", "the query may say `since=` with the `revision` of an earlier answer");
+        let since = match request.uri().query() {
+            None | Some("") => None,
+            Some(query) => {
+                let revision = query.strip_prefix("since=").and_then(|revision| revision.parse::<u64>().ok());
+                Some(revision.ok_or_else(wrong)?)
+            }
+        };
         let table = self.shared.current.get();
         let (shared, reloads, moment) = (&self.shared, &self.levers.reloads, Moment::now());
-        document::whole(&Facts { table: &table, shared, reloads, moment })
+        let mut document = document::whole(&Facts { table: &table, shared, reloads, moment });
+        let revision = self.revision.of(document::essence(&document));
+        if since == Some(revision) {
+            return Ok((StatusCode::NOT_MODIFIED, Value::Null));
+        }
+        document["revision"] = revision.into();
+        Ok((StatusCode::OK, document))
     }
 
     async fn circuit(&self, id: &str, body: &Bytes, asker: &Asker) -> Answer {

@@ -128,6 +128,12 @@ impl<M: Child> Family<M> {
         child
     }
 
+    /// The series of these label values, if it was made.
+    pub fn get(&self, values: &[&str]) -> Option<M> {
+        let key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+    }
+
     /// Drops the series whose label values are not kept.
     pub fn retain(&self, keep: impl Fn(&[String]) -> bool) {
         self.0.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, _| keep(values));

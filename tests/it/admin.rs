@@ -280,6 +280,44 @@ fn the_document_counts_and_keeps_its_secrets() {
 }
 
 #[test]
+fn the_document_tells_what_has_happened_and_whether_anything_has() {
+    let providers = Providers::pair();
+    let gateway = Gateway::start(providers.yaml(""));
+    let ask = |query: &str| gateway.operate(&Ask::get(&format!("/admin/status{query}")));
+    let whole = ask("").json();
+    let revision = whole["revision"].as_u64().unwrap();
+    gateway.ask(&Ask::chat("r"));
+    assert_eq!(ask(&format!("?since={revision}")).status(), 304, "a request changes nothing but counts");
+    let actor = &named(&whole["backends"], "openai")["actor"];
+    assert_eq!((&actor["alive"], &actor["restarts"]), (&json!(true), &json!(0)));
+    let route = named(&whole["routes"], "r");
+    assert_eq!((&route["in_flight"], &route["queue"]), (&json!(0), &json!(0)));
+    assert!(route["retry_budget_left"].is_u64(), "{route}");
+
+    act(&gateway, "openai", "force_open");
+    let changed = ask(&format!("?since={revision}"));
+    assert_eq!(changed.status(), 200);
+    let changed = changed.json();
+    assert!(revision < changed["revision"].as_u64().unwrap());
+    let events = changed["events"].as_array().unwrap();
+    let event = events.iter().find(|event| event["message"] == "circuit override changed").unwrap();
+    assert_eq!(event["fields"], json!({"backend": "openai", "override": "force_open"}));
+    assert!(event["at"].is_string() && event["level"] == "warn", "{event}");
+    providers.fault("azure", Fault::Hang(HangAt::AfterEvents(3)));
+    let mut client = gateway.connect();
+    client.send(&Ask::stream("r"));
+    client.read_until("content");
+    let during = ask("").json();
+    assert_eq!(
+        (&during["gateway"]["streams_in_flight"], &named(&during["routes"], "r")["in_flight"]),
+        (&json!(1), &json!(1))
+    );
+    for wrong in ["?since=x", "?since=", "?sinc=1"] {
+        assert_eq!(ask(wrong).status(), 400, "{wrong}");
+    }
+}
+
+#[test]
 fn only_the_token_opens_the_door() {
     let providers = Providers::pair();
     let status = |gateway: &Gateway, header: Option<&str>| {

@@ -1,7 +1,9 @@
 //! The status document (spec/observability.md 6), built from cells and counters: no actor is asked, so that it may be polled
-//! every second. What is not kept yet is null. Names and hosts, never a key, a path or anything of a client.
+//! every second. Names and hosts, never a key, a path or anything of a client.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,6 +22,7 @@ use crate::config::watcher::Listening;
 use crate::router::{Candidate, RouteEntry, Table};
 use crate::server::worker::Shared;
 use crate::telemetry::access_log::write_time;
+use crate::telemetry::events;
 use crate::telemetry::labels::{AttemptOutcome, Label as _, ReloadResult};
 
 /// The shape's number: fields are only added to it.
@@ -83,14 +86,63 @@ pub(super) fn whole(facts: &Facts<'_>) -> Value {
             "started_at": time(Duration::from_secs(shared.started_at)),
             "workers": shared.workers(),
             "requests_in_flight": shared.live(),
-            "streams_in_flight": null,
+            "streams_in_flight": streams(table),
         },
         "config": configuration(facts),
         "routes": table.entries().into_iter().map(|entry| route(entry, moment)).collect::<Vec<_>>(),
         "backends": shown.collect::<Vec<_>>(),
         "reloads": reports.iter().map(|report| report.shown()).collect::<Vec<_>>(),
-        "events": null,
+        "events": events::recent(),
     })
+}
+
+fn streams(table: &Table) -> i64 {
+    let handles = table.entries().into_iter().filter_map(|entry| LazyLock::get(&entry.handles));
+    handles.map(|handles| handles.streams_in_flight.get()).sum()
+}
+
+/// What changes with every request, and tells nobody that the gateway is in another state: neither counts nor clocks.
+const VOLATILE: [&str; 17] = [
+    "now",
+    "in_flight",
+    "requests_in_flight",
+    "streams_in_flight",
+    "queue",
+    "retry_budget_left",
+    "totals",
+    "latency",
+    "window",
+    "probes",
+    "provider_quota",
+    "remaining_ms",
+    "last_at",
+    "last_errors",
+    "actor",
+    "until",
+    "effective_weight",
+];
+
+/// A number for everything in a document that is not volatile: equal where the gateway is in the same state.
+pub(super) fn essence(document: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hash(document, &mut hasher);
+    hasher.finish()
+}
+
+fn hash(value: &Value, into: &mut DefaultHasher) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members.iter().filter(|(name, _)| !VOLATILE.contains(&name.as_str())) {
+                name.hash(into);
+                hash(value, into);
+            }
+        }
+        Value::Array(elements) => {
+            elements.len().hash(into);
+            elements.iter().for_each(|element| hash(element, into));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.hash(into),
+    }
 }
 
 fn configuration(facts: &Facts<'_>) -> Value {
@@ -128,16 +180,17 @@ fn route(entry: &RouteEntry, moment: &Moment) -> Value {
         let members = candidates.iter().map(|candidate| member(candidate, total, moment));
         json!({"priority": tier.priority, "backends": members.collect::<Vec<_>>()})
     });
+    let handles = LazyLock::get(&entry.handles);
     json!({
         "name": config.name.as_str(),
         "origin": origin,
         "strategy": config.strategy.name(),
-        "in_flight": null,
-        "queue": null,
+        "in_flight": handles.map_or(0, |handles| handles.in_flight.get()),
+        "queue": handles.map_or(0, |handles| handles.queue_depth.get()),
         "selectable_backends": entry.candidates().filter(|candidate| is_selectable(candidate, moment)).count(),
         "next": next(entry, moment),
         "fallbacks": config.fallbacks.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
-        "retry_budget_left": null,
+        "retry_budget_left": entry.retry_budget.left(&config.policy, moment.now),
         "tiers": tiers.collect::<Vec<_>>(),
     })
 }
@@ -242,9 +295,9 @@ pub(super) fn backend(backend: &Backend, total: Option<Total>, shared: &Shared, 
         "totals": {
             "attempts": total.map(|total| total.attempts),
             "success": total.map(|total| total.success),
-            "late": shared.metrics.late_results.child(&[id]).get(),
+            "late": shared.metrics.late_results.get(&[id]).map_or(0, |late| late.get()),
         },
-        "actor": {"alive": backend.is_alive(), "restarts": null, "mailbox": null},
+        "actor": {"alive": backend.is_alive(), "restarts": backend.restarts(), "mailbox": backend.mailbox_depth()},
         "last_errors": last_errors(backend, moment),
     })
 }
@@ -348,11 +401,12 @@ struct Totals(HashMap<String, Total>);
 impl Totals {
     fn of(table: &Table) -> Self {
         let mut totals: HashMap<String, Total> = HashMap::new();
-        for candidate in table.entries().into_iter().flat_map(|entry| entry.candidates()) {
-            let total = totals.entry(candidate.backend.id().as_str().to_owned()).or_default();
-            total.attempts +=
-                AttemptOutcome::ALL.iter().map(|outcome| candidate.handles.attempts(*outcome).get()).sum::<u64>();
-            total.success += candidate.handles.attempts(AttemptOutcome::Success).get();
+        for (backend, handles) in table.entries().into_iter().flat_map(|entry| entry.pairs()) {
+            let total = totals.entry(backend.as_str().to_owned()).or_default();
+            // Where nobody has counted yet, looking must not make the series.
+            let Some(handles) = LazyLock::get(handles) else { continue };
+            total.attempts += AttemptOutcome::ALL.iter().map(|outcome| handles.attempts(*outcome).get()).sum::<u64>();
+            total.success += handles.attempts(AttemptOutcome::Success).get();
         }
         Self(totals)
     }
