@@ -1,6 +1,7 @@
 //! Handles that a routing table holds, so that counting is an index and an add.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use prometheus::core::Collector as _;
@@ -227,7 +228,9 @@ const REVISION: &str = match option_env!("BREAKWATER_REVISION") {
 
 /// All metrics of a process.
 pub struct Metrics {
-    made: Made,
+    gathered: Gathered,
+    /// Of the last text: the next is about as long.
+    last_length: AtomicUsize,
     /// CPU, memory, descriptors, threads, start time.
     process: ProcessCollector,
     requests: Family<IntCounter>,
@@ -333,28 +336,28 @@ pub struct Metrics {
 
 /// What is gathered at a scrape.
 #[derive(Default)]
-struct Made {
+struct Gathered {
     all: Vec<Box<dyn Series>>,
     readings: Vec<Rows>,
 }
 
 /// Makes a family that will be gathered.
 fn family<M: Child>(
-    made: &mut Made,
+    gathered: &mut Gathered,
     name: names::Name,
     labels: &'static [&'static str],
     buckets: &'static [f64],
 ) -> Family<M> {
     let family = Family::new(name, labels, buckets);
-    made.all.push(Box::new(family.clone()));
+    gathered.all.push(Box::new(family.clone()));
     family
 }
 
 /// Makes a family of gauges that a scrape reads.
-fn rows(made: &mut Made, name: names::Name, labels: &'static [&'static str]) -> Rows {
+fn rows(gathered: &mut Gathered, name: names::Name, labels: &'static [&'static str]) -> Rows {
     let rows = Rows::new(name, labels);
-    made.all.push(Box::new(rows.clone()));
-    made.readings.push(rows.clone());
+    gathered.all.push(Box::new(rows.clone()));
+    gathered.readings.push(rows.clone());
     rows
 }
 
@@ -362,8 +365,8 @@ impl Metrics {
     /// All families, empty but for the process's own series.
     pub fn new() -> Arc<Self> {
         // No `Registry`: it wants descriptions before there are children, and two families without any would collide.
-        let mut made = Made::default();
-        let r = &mut made;
+        let mut gathered = Gathered::default();
+        let r = &mut gathered;
         let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version", "revision"], &[]);
         build.child(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
         let metrics = Self {
@@ -433,7 +436,8 @@ impl Metrics {
             actor_restarts: family(r, names::ACTOR_RESTARTS, &["actor"], &[]),
             messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
             lines_dropped: family(r, names::LINES_DROPPED, &["log"], &[]),
-            made,
+            gathered,
+            last_length: AtomicUsize::new(0),
             process: ProcessCollector::for_self(),
         };
         metrics.stand_at_zero();
@@ -546,7 +550,7 @@ impl Metrics {
 
     /// The reading of what is set at scrape alone is whole.
     pub fn publish_readings(&self) {
-        self.made.readings.iter().for_each(Rows::publish);
+        self.gathered.readings.iter().for_each(Rows::publish);
     }
 
     /// Makes the series of a host, which its backends' actors count at edges.
@@ -567,14 +571,17 @@ impl Metrics {
 
     /// Drops every series with one of these names.
     pub fn forget(&self, gone: &HashSet<Name>) {
-        self.made.all.iter().for_each(|series| series.forget(gone));
+        self.gathered.all.iter().for_each(|series| series.forget(gone));
     }
 
     /// Everything in the text format 0.0.4.
     pub fn encode(&self) -> String {
-        let own = self.made.all.iter().flat_map(|collector| collector.collect());
-        let families: Vec<_> = own.chain(self.process.collect()).collect();
-        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+        let mut text = String::with_capacity(self.last_length.load(Ordering::Relaxed) + (64 << 10));
+        self.gathered.all.iter().for_each(|series| series.write(&mut text));
+        // A dozen lines.
+        let _ = TextEncoder::new().encode_utf8(&self.process.collect(), &mut text);
+        self.last_length.store(text.len(), Ordering::Relaxed);
+        text
     }
 }
 

@@ -1,45 +1,126 @@
-//! Families of series keyed by the tuple of their label values.
+//! Families of series keyed by the tuple of their label values, and their text.
 //!
 //! prometheus' own vectors hash label values without a separator, so that ("ab","c") and ("a","bc") share one series. Here the
-//! key is the tuple, children carry their labels as constants, and whoever counts holds the child.
+//! key is the tuple, and whoever counts holds the child. The text is written straight from the children: through the crate's
+//! own model of it, each scrape would copy every name and label three times.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{self, MetricFamily};
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use prometheus::core::Metric as _;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
 use super::names::{self, Name as Metric};
 
 /// A metric that a family can make.
-pub trait Child: Clone + Send + Sync + Collector + 'static {
-    /// Makes one with constant labels; none if a name is invalid, which a test rules out.
-    fn make(opts: Opts, buckets: &[f64]) -> Option<Self>;
+pub trait Child: Clone + Send + Sync + 'static {
+    /// The word of its kind in the text format.
+    const KIND: &'static str;
+
+    /// Makes one; none if its name or buckets are invalid, which a test rules out.
+    fn make(name: Metric, buckets: &[f64]) -> Option<Self>;
+
+    /// Writes its lines.
+    fn write(&self, text: &mut Text<'_>);
 }
 
 impl Child for IntCounter {
-    fn make(opts: Opts, _: &[f64]) -> Option<Self> {
-        Self::with_opts(opts).ok()
+    const KIND: &'static str = "counter";
+
+    fn make((name, help): Metric, _: &[f64]) -> Option<Self> {
+        Self::with_opts(Opts::new(name, help)).ok()
+    }
+
+    fn write(&self, text: &mut Text<'_>) {
+        text.line("", None, self.get());
     }
 }
 
 impl Child for IntGauge {
-    fn make(opts: Opts, _: &[f64]) -> Option<Self> {
-        Self::with_opts(opts).ok()
-    }
-}
+    const KIND: &'static str = "gauge";
 
-impl Child for Gauge {
-    fn make(opts: Opts, _: &[f64]) -> Option<Self> {
-        Self::with_opts(opts).ok()
+    fn make((name, help): Metric, _: &[f64]) -> Option<Self> {
+        Self::with_opts(Opts::new(name, help)).ok()
+    }
+
+    fn write(&self, text: &mut Text<'_>) {
+        text.line("", None, self.get());
     }
 }
 
 impl Child for Histogram {
-    fn make(opts: Opts, buckets: &[f64]) -> Option<Self> {
-        Self::with_opts(HistogramOpts { common_opts: opts, buckets: buckets.to_vec() }).ok()
+    const KIND: &'static str = "histogram";
+
+    fn make((name, help): Metric, buckets: &[f64]) -> Option<Self> {
+        Self::with_opts(HistogramOpts { common_opts: Opts::new(name, help), buckets: buckets.to_vec() }).ok()
     }
+
+    fn write(&self, text: &mut Text<'_>) {
+        let metric = self.metric();
+        let histogram = metric.get_histogram();
+        for bucket in histogram.get_bucket() {
+            text.line("_bucket", Some(&bucket.upper_bound()), bucket.cumulative_count());
+        }
+        text.line("_bucket", Some(&"+Inf"), histogram.get_sample_count());
+        text.line("_sum", None, histogram.get_sample_sum());
+        text.line("_count", None, histogram.get_sample_count());
+    }
+}
+
+/// Where the lines of one series go: text format 0.0.4.
+pub struct Text<'a> {
+    out: &'a mut String,
+    name: &'static str,
+    /// `one="a",two="b"`, escaped.
+    labels: &'a str,
+}
+
+impl Text<'_> {
+    /// One sample. `bound` is the bucket's upper bound, where it is of one.
+    fn line(&mut self, suffix: &str, bound: Option<&dyn Display>, value: impl Display) {
+        self.out.push_str(self.name);
+        self.out.push_str(suffix);
+        if bound.is_some() || !self.labels.is_empty() {
+            self.out.push('{');
+            self.out.push_str(self.labels);
+            if let Some(bound) = bound {
+                let comma = if self.labels.is_empty() { "" } else { "," };
+                // Writing to a String cannot fail.
+                let _ = write!(self.out, "{comma}le=\"{bound}\"");
+            }
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
+    }
+}
+
+/// What stands above the lines of a family.
+fn write_head(out: &mut String, (name, help): Metric, kind: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// Labels as the text format has them, in the order of their names.
+fn label_text(labels: &[&str], values: &[String]) -> String {
+    let mut pairs: Vec<(&&str, &String)> = labels.iter().zip(values).collect();
+    pairs.sort_unstable();
+    let mut text = String::new();
+    for (label, value) in pairs {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        let _ = write!(text, "{label}=\"");
+        for character in value.chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                character => text.push(character),
+            }
+        }
+        text.push('"');
+    }
+    text
 }
 
 /// Whose names the values of a label are.
@@ -85,7 +166,14 @@ struct Inner<M> {
     name: Metric,
     labels: &'static [&'static str],
     buckets: &'static [f64],
-    children: Mutex<BTreeMap<Vec<String>, M>>,
+    children: Mutex<BTreeMap<Vec<String>, Made<M>>>,
+}
+
+/// A series, and its labels as they are written.
+#[derive(Clone)]
+struct Made<M> {
+    child: M,
+    labels: Arc<str>,
 }
 
 /// All series of one metric.
@@ -110,28 +198,23 @@ impl<M: Child> Family<M> {
     pub fn child(&self, values: &[&str]) -> M {
         let key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
         let mut children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(child) = children.get(&key) {
-            return child.clone();
+        if let Some(made) = children.get(&key) {
+            return made.child.clone();
         }
-        let opts = self
-            .0
-            .labels
-            .iter()
-            .zip(values)
-            .fold(Opts::new(self.0.name.0, self.0.name.1), |opts, (label, value)| opts.const_label(*label, *value));
         #[expect(
             clippy::expect_used,
             reason = "names are constants of names.rs and a test makes a child of each family"
         )]
-        let child = M::make(opts, self.0.buckets).expect("a valid metric name");
-        children.insert(key, child.clone());
+        let child = M::make(self.0.name, self.0.buckets).expect("a valid metric name");
+        let labels = Arc::from(label_text(self.0.labels, &key));
+        children.insert(key, Made { child: child.clone(), labels });
         child
     }
 
     /// The series of these label values, if it was made.
     pub fn get(&self, values: &[&str]) -> Option<M> {
         let key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned()
+        self.0.children.lock().unwrap_or_else(PoisonError::into_inner).get(&key).map(|made| made.child.clone())
     }
 
     /// Drops the series whose label values are not kept.
@@ -146,12 +229,28 @@ impl<M: Child> Family<M> {
 }
 
 /// All series of one metric, whatever it is.
-pub(super) trait Series: Collector {
+pub(super) trait Series: Send + Sync {
+    /// Writes them all, with their head; nothing where there are none.
+    fn write(&self, out: &mut String);
+
     /// Drops every series with one of these names. A handle that is still held counts on, unseen.
     fn forget(&self, gone: &HashSet<Name>);
 }
 
 impl<M: Child> Series for Family<M> {
+    fn write(&self, out: &mut String) {
+        // Read outside the lock, so that nobody who makes a series waits for a scrape.
+        let children: Vec<Made<M>> =
+            self.0.children.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        if children.is_empty() {
+            return;
+        }
+        write_head(out, self.0.name, M::KIND);
+        for Made { child, labels } in &children {
+            child.write(&mut Text { out: &mut *out, name: self.0.name.0, labels });
+        }
+    }
+
     fn forget(&self, gone: &HashSet<Name>) {
         let labels = self.0.labels.iter().enumerate();
         let owners: Vec<(usize, Owner)> =
@@ -165,25 +264,6 @@ impl<M: Child> Series for Family<M> {
         let gone: Vec<(usize, HashSet<&str>)> =
             owners.into_iter().map(|(place, owner)| (place, names(owner))).collect();
         self.retain(|values| !gone.iter().any(|(place, names)| names.contains(values[*place].as_str())));
-    }
-}
-
-impl<M: Child> Collector for Family<M> {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let children: Vec<M> =
-            self.0.children.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let mut merged: Option<MetricFamily> = None;
-        for mut part in children.iter().flat_map(Collector::collect) {
-            match &mut merged {
-                None => merged = Some(part),
-                Some(family) => family.mut_metric().extend(part.take_metric()),
-            }
-        }
-        merged.into_iter().collect()
     }
 }
 
@@ -225,46 +305,86 @@ impl Rows {
     }
 }
 
-impl Collector for Rows {
-    fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
+impl Series for Rows {
+    fn write(&self, out: &mut String) {
         let rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if rows.whole.is_empty() {
-            return Vec::new();
+            return;
         }
-        let metric = |(values, value): (&Vec<String>, &f64)| {
-            let pair = |(name, value): (&&str, &String)| {
-                let mut pair = proto::LabelPair::default();
-                pair.set_name((*name).to_owned());
-                pair.set_value(value.clone());
-                pair
-            };
-            let mut gauge = proto::Gauge::default();
-            gauge.set_value(*value);
-            let mut metric = proto::Metric::from_label(self.0.labels.iter().zip(values).map(pair).collect());
-            metric.set_gauge(gauge);
-            metric
-        };
-        let mut family = MetricFamily::default();
-        family.set_name(self.0.name.0.to_owned());
-        family.set_help(self.0.name.1.to_owned());
-        family.set_field_type(proto::MetricType::GAUGE);
-        family.set_metric(rows.whole.iter().map(metric).collect());
-        vec![family]
+        write_head(out, self.0.name, "gauge");
+        for (values, value) in &rows.whole {
+            let labels = label_text(self.0.labels, values);
+            Text { out: &mut *out, name: self.0.name.0, labels: &labels }.line("", None, value);
+        }
     }
-}
 
-impl Series for Rows {
     /// The next reading does not bring them.
     fn forget(&self, _: &HashSet<Name>) {}
 }
 
 #[cfg(test)]
 mod tests {
+    use prometheus::core::Collector;
+    use prometheus::{Gauge, TextEncoder};
+
     use super::*;
+
+    fn written(series: &dyn Series) -> String {
+        let mut out = String::new();
+        series.write(&mut out);
+        out
+    }
+
+    #[test]
+    fn the_text_is_the_one_that_the_crate_writes() {
+        let label = r#"a\"b\c
+é"#;
+        let opts = |name: &str| Opts::new(name, "Some help.").const_label("zone", label).const_label("host", "h");
+        let theirs = |collector: &dyn Collector| TextEncoder::new().encode_to_string(&collector.collect()).unwrap();
+        let labels: &[&str] = &["zone", "host"];
+        let values = [label, "h"];
+
+        let counter: Family<IntCounter> = Family::new(("c_total", "Some help."), labels, &[]);
+        counter.child(&values).inc_by(u64::MAX / 3);
+        let their_counter = IntCounter::with_opts(opts("c_total")).unwrap();
+        their_counter.inc_by(u64::MAX / 3);
+        // They write it as a float, and lose what does not fit in one.
+        let theirs_whole =
+            theirs(&their_counter).replace(&((u64::MAX / 3) as f64).to_string(), &(u64::MAX / 3).to_string());
+        assert_eq!(written(&counter), theirs_whole);
+
+        let gauge: Family<IntGauge> = Family::new(("g", "Some help."), labels, &[]);
+        gauge.child(&values).set(-7);
+        let their_gauge = IntGauge::with_opts(opts("g")).unwrap();
+        their_gauge.set(-7);
+        assert_eq!(written(&gauge), theirs(&their_gauge));
+
+        let rows = Rows::new(("r", "Some help."), labels);
+        let their_rows = Gauge::with_opts(opts("r")).unwrap();
+        for value in [0.0, 1.0, 0.1, 1_795_737_600.123, 1e-9] {
+            rows.push(&values, value);
+            rows.publish();
+            their_rows.set(value);
+            assert_eq!(written(&rows), theirs(&their_rows));
+        }
+
+        let histogram: Family<Histogram> = Family::new(("h_seconds", "Some help."), labels, &names::OVERHEAD);
+        let common_opts = opts("h_seconds");
+        let their_histogram =
+            Histogram::with_opts(HistogramOpts { common_opts, buckets: names::OVERHEAD.to_vec() }).unwrap();
+        for value in [0.000_01, 0.003, 0.003, 0.7, 40.0] {
+            histogram.child(&values).observe(value);
+            their_histogram.observe(value);
+        }
+        assert_eq!(written(&histogram), theirs(&their_histogram));
+
+        let bare: Family<IntGauge> = Family::new(("bare", "Some help."), &[], &[]);
+        assert_eq!(written(&bare), "");
+        bare.child(&[]).set(1);
+        let their_bare = IntGauge::with_opts(Opts::new("bare", "Some help.")).unwrap();
+        their_bare.set(1);
+        assert_eq!(written(&bare), theirs(&their_bare));
+    }
 
     #[test]
     fn label_tuples_never_share_a_series() {
@@ -272,14 +392,14 @@ mod tests {
         for (tuple, count) in [(["ab", "c"], 1), (["a", "bc"], 10), (["", "abc"], 100)] {
             family.child(&tuple).inc_by(count);
         }
-        assert_eq!(family.collect()[0].get_metric().len(), 3);
+        assert_eq!(written(&family).lines().count(), 2 + 3);
         assert_eq!(family.child(&["a", "bc"]).get(), 10);
     }
 
     #[test]
     fn a_reading_takes_the_place_of_the_one_before_when_it_is_whole() {
         let rows = Rows::new(("g", "G."), &["one"]);
-        let shown = || prometheus::TextEncoder::new().encode_to_string(&rows.collect()).unwrap();
+        let shown = || written(&rows);
         rows.push(&["a"], 2.0);
         rows.push(&["\"\\\n"], 0.5);
         rows.push(&["a"], 2.0);
@@ -305,7 +425,7 @@ mod tests {
         }
         responses.child(&["b", "models", "200"]);
         let gone = |owner, name: &str| HashSet::from([Name { owner, name: name.to_owned() }]);
-        let left = |family: &dyn Collector| family.collect().first().map_or(0, |family| family.get_metric().len());
+        let left = |family: &dyn Series| written(family).lines().filter(|line| !line.starts_with('#')).count();
         for series in [&transitions as &dyn Series, &failovers, &responses] {
             series.forget(&gone(Owner::Backend, "closed"));
             series.forget(&gone(Owner::Endpoint, "models"));
