@@ -52,7 +52,8 @@ pub use inputs::Inputs;
 pub use load::{load, load_text};
 pub use problem::{Problem, ProblemFormat, Report, Severity};
 pub use process::{
-    Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, Server, WatchMode,
+    Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, Server, Telemetry,
+    WatchMode,
 };
 pub use route::{AttemptTimeouts, Hedge, Member, OnExhausted, Origin, Route, RoutePolicy, Strategy, Tier};
 pub use source::{BlindSource, Source, SystemSource};
@@ -139,6 +140,8 @@ pub struct Config {
     pub reload: Reload,
     /// What is written where.
     pub logging: Logging,
+    /// Where spans go.
+    pub telemetry: Telemetry,
     /// Every backend by its id, in the file's order.
     pub backends: IndexMap<BackendId, Arc<Backend>>,
     /// Every exact route by its name, `router` entries first, then groups, aliases and implicit ones. A name stands once:

@@ -25,6 +25,7 @@ pub mod relay;
 pub mod request;
 pub mod rewrite;
 mod seek;
+mod spans;
 pub mod sse;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,8 @@ use crate::config::{BackendId, ClientKey, OnExhausted};
 use crate::error::{ErrorType, Fault};
 use crate::router::{Candidate, Chosen, Exhausted, Plan, RouteEntry, Router};
 use crate::telemetry::labels::{AttemptKind, ExhaustedReason, FallbackAfter, FallbackResult, RequestOutcome};
+use crate::telemetry::trace_context::{SpanId, TraceContext};
+use crate::telemetry::tracer::AttemptEnd;
 
 /// One call as the front door hands it in.
 pub struct Call<'a> {
@@ -147,6 +150,8 @@ struct Errand<'a> {
     wanted: Wanted,
     /// The request's id, as the provider is told it.
     shown_id: HeaderValue,
+    /// The trace whose spans its attempts are, where it is traced.
+    trace: Option<TraceContext>,
 }
 
 /// The state of one request on its way.
@@ -180,6 +185,8 @@ struct Run {
     /// Whom it calls: tier and position on the plan's route.
     place: (usize, usize),
     begun: Instant,
+    /// Its span, where the request is traced.
+    span: Option<SpanId>,
 }
 
 impl Run {
@@ -246,7 +253,8 @@ impl Proxy {
         if let Some(hold) = call.hold.filter(|_| wanted.streams() && call.operation.must_stream()) {
             hold.begin(plan.asked(), wanted::api(&call.operation), started);
         }
-        let errand = Errand { call, wanted, shown_id: record.shown_id.clone() };
+        let trace = record.spans.as_ref().map(|spans| spans.context);
+        let errand = Errand { call, wanted, shown_id: record.shown_id.clone(), trace };
         let mut trip = Trip {
             errand: &errand,
             record,
@@ -275,7 +283,7 @@ impl Proxy {
             plan = returned;
             let run = trip.begin(&plan, &chosen, clock::now());
             let (last, attempted) = match trip.hedges_after(&plan, run) {
-                None => (run, self.attempt(trip.errand, &plan, chosen, run.begun, None).await),
+                None => (run, self.attempt(trip.errand, &plan, chosen, run, None).await),
                 Some(delay) => {
                     let raced = Box::pin(self.race(trip, plan, chosen, run, delay)).await;
                     plan = raced.plan;
@@ -345,10 +353,16 @@ impl Trip<'_> {
         {
             asked.failover(last.backend.as_str(), chosen.permit.backend().id().as_str()).inc();
         }
-        let run = Run { kind: self.kind, place: chosen.place, begun: now };
+        let run = self.run(plan, chosen, self.kind, now);
         self.show(run, plan);
         self.remember(plan);
         run
+    }
+
+    fn run(&mut self, plan: &Plan, chosen: &Chosen, kind: AttemptKind, begun: Instant) -> Run {
+        let (place, backend) = (chosen.place, chosen.candidate(plan).backend.config());
+        let span = self.record.spans.as_mut().map(|spans| spans.begin_attempt(backend, kind, place.0 + 1, begun));
+        Run { kind, place, begun, span }
     }
 
     /// What the record tells of the way so far.
@@ -377,6 +391,14 @@ impl Trip<'_> {
     /// What the trail tells of an attempt that has ended, or has got its answer's head.
     fn track(&mut self, run: Run, plan: &Plan, result: AttemptResult, at: Instant) {
         let backend = run.candidate(plan).backend.id().clone();
+        if let (Some(spans), Some(span)) = (&mut self.record.spans, run.span) {
+            let end = match result {
+                AttemptResult::Served(status) => AttemptEnd::Served(status),
+                AttemptResult::Failed(kind) => AttemptEnd::Failed(kind),
+                AttemptResult::Cancelled => AttemptEnd::Cancelled,
+            };
+            spans.end_attempt(span, end, at);
+        }
         self.record.trail.push(Entry { backend, result, elapsed: at.since(run.begun), kind: run.kind });
     }
 

@@ -5,6 +5,7 @@ mod api;
 mod auth;
 mod berth;
 mod error;
+mod exporter;
 mod headers;
 mod key_limits;
 mod scrape;
@@ -97,8 +98,9 @@ impl Server {
     pub fn start(supervisor: &Supervisor, listener: TcpListener, log: Option<AccessLog>) -> std::io::Result<Self> {
         let signals = Signals::new()?;
         let metrics = Arc::clone(supervisor.metrics());
-        let shared = Shared::new(Arc::clone(&metrics), supervisor.current().clone(), log);
         let table = supervisor.current().get();
+        let tracer = exporter::start(&table.config, &metrics).map_err(std::io::Error::other)?;
+        let shared = Shared::new(Arc::clone(&metrics), supervisor.current().clone(), log, tracer);
         let settings = &table.config.server;
         let workers = settings.workers.map_or_else(cores, |workers| workers.get() as usize);
         let drain_limit = settings.shutdown_delay + settings.shutdown_timeout + LAST_WORDS;
@@ -183,6 +185,9 @@ impl Server {
         }
         if let Some(log) = &shared.log {
             log.flush(LOG_FLUSH);
+        }
+        if let Some(tracer) = &shared.tracer {
+            tracer.flush(LOG_FLUSH).await;
         }
         info!("stopped");
     }

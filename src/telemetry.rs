@@ -7,7 +7,9 @@ mod handles;
 pub mod labels;
 mod metrics;
 pub mod names;
+pub mod spans;
 pub mod trace_context;
+pub mod tracer;
 
 pub use self::handles::{ClientHandles, Lazily, Metrics, PairHandles, RouteHandles};
 pub use self::metrics::{Family, Name, Owner};

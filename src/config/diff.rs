@@ -72,9 +72,11 @@ impl fmt::Display for Change {
 
 /// Whether two configurations mean the same, their files' hashes aside.
 pub fn is_same(before: &Config, after: &Config) -> bool {
-    let Config { server, admin, auth, defaults, reload, logging, backends, routes, wildcards, hash: _ } = before;
+    let Config { server, admin, auth, defaults, reload, logging, telemetry, backends, routes, wildcards, hash: _ } =
+        before;
     let process = *server == after.server && *admin == after.admin && *auth == after.auth;
-    let settings = *defaults == after.defaults && *reload == after.reload && *logging == after.logging;
+    let told = *logging == after.logging && *telemetry == after.telemetry;
+    let settings = *defaults == after.defaults && *reload == after.reload && told;
     // The order of routes is that of their names' precedence; of backends, that of metrics and documents.
     let lists = backends.iter().eq(&after.backends) && routes.iter().eq(&after.routes) && *wildcards == after.wildcards;
     process && settings && lists

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{
     Admin, ApiKey, AttemptTimeouts, Auth, Backend, BackendPolicy, CircuitBreaker, ClassifyRule, ClientKey, Credential,
     Defaults, EndpointBreaker, HealthCheck, Hedge, LogFormat, Logging, OnExhausted, Provider, Quota, Reasoning, Reload,
-    ResponseHeaders, Rollback, Route, RoutePolicy, Server, WatchMode, policy, url,
+    ResponseHeaders, Rollback, Route, RoutePolicy, Server, Telemetry, WatchMode, policy, url,
 };
 use crate::error::ErrorSet;
 
@@ -362,8 +362,19 @@ pub(super) fn timeouts(timeouts: &AttemptTimeouts) -> Outline {
 /// Everything that belongs to no backend and no route, client keys aside. Those that wait for a restart are told by
 /// [`needs_restart`].
 pub(super) fn process(config: &super::Config) -> Outline {
-    let super::Config { server, admin, auth, defaults, reload, logging, backends: _, routes: _, wildcards: _, hash: _ } =
-        config;
+    let super::Config {
+        server,
+        admin,
+        auth,
+        defaults,
+        reload,
+        logging,
+        telemetry,
+        backends: _,
+        routes: _,
+        wildcards: _,
+        hash: _,
+    } = config;
     let mut out = Outline::default();
     of_server(&mut out, server);
     let Admin { enabled, host, port, explicit: _, token, token_reference } = admin;
@@ -394,6 +405,10 @@ pub(super) fn process(config: &super::Config) -> Outline {
     out.put("logging.access_log", access_log);
     out.put("logging.access_log_sample", access_log_sample);
     out.put("logging.client_address", client_address);
+    let Telemetry { otlp_endpoint, service_name, sample_ratio } = telemetry;
+    out.put("telemetry.otlp_endpoint", otlp_endpoint.as_ref().map_or("none".to_owned(), url::show));
+    out.put("telemetry.service_name", service_name);
+    out.put("telemetry.sample_ratio", sample_ratio);
     out
 }
 
@@ -465,7 +480,7 @@ pub(super) fn client_key(key: &ClientKey) -> Outline {
 
 /// Whether a key of [`process`] waits for a restart (spec/config.md 7).
 pub(super) fn needs_restart(key: &str) -> bool {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 13] = [
         "server.host",
         "server.port",
         "server.workers",
@@ -476,6 +491,9 @@ pub(super) fn needs_restart(key: &str) -> bool {
         "admin.host",
         "admin.port",
         "logging.format",
+        "telemetry.otlp_endpoint",
+        "telemetry.service_name",
+        "telemetry.sample_ratio",
     ];
     KEYS.contains(&key)
 }

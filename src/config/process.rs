@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ApiKey, RouteName};
+use super::{ApiKey, BaseUrl, RouteName};
 
 /// `server:`.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +159,17 @@ pub struct Logging {
     pub access_log_sample: f64,
     /// Whether the line names the client's address.
     pub client_address: bool,
+}
+
+/// `telemetry:`: spans over OTLP/HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Telemetry {
+    /// The collector; none: no spans are made.
+    pub otlp_endpoint: Option<BaseUrl>,
+    /// What the process calls itself.
+    pub service_name: String,
+    /// Share of the requests without a traced caller that are traced, in 0..=1.
+    pub sample_ratio: f64,
 }
 
 /// `logging.format`.

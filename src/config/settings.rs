@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::context::{Context, Located};
 use super::raw::LiteLlm;
-use super::scalar;
 use super::section::Section;
 use super::{
     Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, RouteName, Server,
-    WatchMode,
+    Telemetry, WatchMode,
 };
+use super::{scalar, url};
 
 /// Shorter master keys can be guessed.
 const MIN_MASTER_KEY: usize = 16;
@@ -352,14 +352,28 @@ fn sample(own: &Section<'_>, key: &'static str) -> Option<f64> {
     None
 }
 
-/// `telemetry:`: accepted, and refused where it asks for what this build has not.
-pub(super) fn telemetry(top: &Section<'_>) {
-    let Some(section) = top.section("telemetry") else { return };
-    if let Some(endpoint) = section.string("otlp_endpoint") {
-        let help = "this build has no `otel`: remove the key".to_owned();
-        top.item.context.error("BW706", &endpoint.at, "spans cannot be exported", Some(help));
-    }
-    let _ = section.string("service_name");
-    let _ = sample(&section, "sample_ratio");
-    section.finish();
+/// `telemetry:`.
+pub(super) fn telemetry(top: &Section<'_>) -> Telemetry {
+    let section = top.section("telemetry");
+    let own = section.as_ref();
+    let endpoint = own.and_then(|own| own.string("otlp_endpoint"));
+    let otlp_endpoint = endpoint.and_then(|written| match url::parse(&written.value) {
+        Ok(read) if read.query.is_none() => Some(read.base),
+        Ok(_) => {
+            top.item.context.error("BW404", &written.at, "a collector's URL has no query", None);
+            None
+        }
+        Err(refusal) => {
+            let help = refusal.repaired.map(|url| format!("write `{url}`"));
+            top.item.context.error("BW404", &written.at, refusal.message, help);
+            None
+        }
+    });
+    let telemetry = Telemetry {
+        otlp_endpoint,
+        service_name: value(own.and_then(|own| own.string("service_name")), "breakwater".to_owned()),
+        sample_ratio: own.and_then(|own| sample(own, "sample_ratio")).unwrap_or(0.1),
+    };
+    finish(section);
+    telemetry
 }

@@ -22,7 +22,7 @@ pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Co
     let read = settings::defaults(&raw.top, &raw.litellm);
     let reload = settings::reload(&raw.top);
     let logging = settings::logging(&raw.top, &raw.litellm);
-    settings::telemetry(&raw.top);
+    let telemetry = settings::telemetry(&raw.top);
     if auth.keys.is_empty() && !raw.litellm.has_broken_master_key && !server.host.is_loopback() {
         let message = format!(
             "no client key, and the listener is open to the network ({}): anyone who reaches it can spend the keys",
@@ -50,7 +50,19 @@ pub(super) fn validate(context: &Context<'_>, raw: &Raw<'_>, hash: String) -> Co
     checker.check(&key_routes, read.default_route.as_ref());
     let builder = Builder { context, raw, entries: &entries, drafts: &drafts };
     let (backends, routes, wildcards) = builder.build();
-    Config { server, admin, auth, defaults: read.defaults, reload, logging, backends, routes, wildcards, hash }
+    Config {
+        server,
+        admin,
+        auth,
+        defaults: read.defaults,
+        reload,
+        logging,
+        telemetry,
+        backends,
+        routes,
+        wildcards,
+        hash,
+    }
 }
 
 /// Usable entries with their ids, and the names of those left out for their provider.

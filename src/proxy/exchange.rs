@@ -25,12 +25,13 @@ use super::unary::{self, Expected, Judgement};
 use super::upstream::{self, Answer, AnswerBody, Fields, Limits};
 use super::usage::Usage;
 use super::wanted::{api, expected};
-use super::{Errand, Head, Proxy, Reply, WholeReply, forward, hint_headers};
+use super::{Errand, Head, Proxy, Reply, Run, WholeReply, forward, hint_headers};
 use crate::backend::ledger::Sample;
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
 use crate::telemetry::labels::{RequestOutcome, ResendReason};
+use crate::telemetry::trace_context::SpanId;
 
 /// Largest answer read to its end before it is handed on; a larger one commits there (spec/resilience.md 8.1).
 const MAX_WHOLE_BYTES: usize = 8 << 20;
@@ -103,6 +104,7 @@ struct Stage<'a> {
     plan: &'a Plan,
     candidate: &'a Candidate,
     clocks: Clocks,
+    span: Option<SpanId>,
     cut: &'a Arc<Notify>,
 }
 
@@ -122,12 +124,13 @@ impl Proxy {
         errand: &'a Errand<'a>,
         plan: &'a Plan,
         chosen: Chosen,
-        begun: Instant,
+        run: Run,
         overtaken: Option<Rc<Cell<bool>>>,
     ) -> impl Future<Output = Attempted> + use<'a> {
         let candidate = chosen.candidate(plan);
-        let attempt = Attempt::begin(chosen.permit, plan.handles(candidate), overtaken, begun);
-        let stage = Stage { errand, plan, candidate, clocks: Clocks::of(candidate, plan, begun), cut: &self.cut };
+        let attempt = Attempt::begin(chosen.permit, plan.handles(candidate), overtaken, run.begun);
+        let clocks = Clocks::of(candidate, plan, run.begun);
+        let stage = Stage { errand, plan, candidate, clocks, span: run.span, cut: &self.cut };
         self.carry_out(stage, attempt)
     }
 
@@ -161,8 +164,10 @@ impl Proxy {
         let operation = &errand.call.operation;
         let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
         let also = &self.router.table().config.defaults.forward_client_headers;
-        let headers =
-            ToProvider { client: errand.call.headers, also, own: target.headers(), request_id: &errand.shown_id };
+        let trace = errand.trace.zip(stage.span).map(|(trace, span)| trace.header(&span));
+        let trace = trace.and_then(|header| HeaderValue::try_from(header).ok());
+        let (client, own) = (errand.call.headers, target.headers());
+        let headers = ToProvider { client, also, own, request_id: &errand.shown_id, trace: trace.as_ref() };
         let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
         loop {
             let (parts, injected) = errand.wanted.body_for(operation, candidate.backend.config(), target, matched);

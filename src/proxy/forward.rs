@@ -12,6 +12,9 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("breakwater/", env!(
 /// Compressed answers could not be looked into.
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
+/// The trace that a request belongs to.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Correlates our request with the provider's log.
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 

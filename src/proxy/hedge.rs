@@ -82,7 +82,7 @@ impl Trip<'_> {
         self.budget.spend();
         self.record.attempts += 1;
         plan.asked().handles.started(AttemptKind::Hedge).inc();
-        Run { kind: AttemptKind::Hedge, place: chosen.place, begun: now }
+        self.run(plan, chosen, AttemptKind::Hedge, now)
     }
 
     /// Keeps in mind what became of the attempt of a race that does not count.
@@ -107,7 +107,7 @@ impl Proxy {
         let errand = trip.errand;
         let (hedged, other, last) = {
             let overtaken = Rc::new(Cell::new(false));
-            let mut first = pin!(self.attempt(errand, &plan, chosen, run.begun, Some(Rc::clone(&overtaken))));
+            let mut first = pin!(self.attempt(errand, &plan, chosen, run, Some(Rc::clone(&overtaken))));
             let slow = pin!(tokio::time::sleep_until(clock::to_tokio(run.begun.plus(delay))));
             let ended = match select(first.as_mut(), slow).await {
                 Either::Left((attempted, _)) => Some(attempted),
@@ -149,7 +149,7 @@ impl Proxy {
     ) -> ((Run, Instant, Other), (Run, Attempted)) {
         let handles = Arc::clone(&plan.asked().handles);
         let mut counted = Counted { handles, result: HedgeResult::Lost };
-        let second = pin!(self.attempt(errand, plan, chosen, hedge.begun, Some(Rc::clone(overtaken))));
+        let second = pin!(self.attempt(errand, plan, chosen, hedge, Some(Rc::clone(overtaken))));
         let won_or_failed = |attempted: &Attempted| match attempted {
             Attempted::Served(_) => HedgeResult::Won,
             Attempted::Failed(_) => HedgeResult::Failed,

@@ -11,16 +11,28 @@ pub(super) struct ToProvider<'a> {
     pub(super) also: &'a [String],
     pub(super) own: &'a [(HeaderName, HeaderValue)],
     pub(super) request_id: &'a HeaderValue,
+    /// What stands in the place of the client's own, where the request is traced.
+    pub(super) trace: Option<&'a HeaderValue>,
 }
 
 impl Headers for ToProvider<'_> {
     fn fill(&self, out: &mut HeaderMap) {
         forward::to_provider(out, self.client, self.also, self.own, self.request_id);
+        if let Some(trace) = self.trace {
+            out.insert(forward::TRACEPARENT, trace.clone());
+        }
     }
 
     fn write(&self, out: &mut Lines<'_>) {
-        let Self { client, also, own, request_id } = self;
-        forward::each_to_provider(client, also, own, request_id, |name, value| out.put(name, value));
+        let Self { client, also, own, request_id, trace } = self;
+        forward::each_to_provider(client, also, own, request_id, |name, value| {
+            if trace.is_none() || *name != forward::TRACEPARENT {
+                out.put(name, value);
+            }
+        });
+        if let Some(trace) = trace {
+            out.put(&forward::TRACEPARENT, trace);
+        }
     }
 }
 

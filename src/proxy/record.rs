@@ -11,6 +11,7 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 
 use super::hold::Hold;
+use super::spans;
 use super::trail::{AttemptResult, Entry, Trail};
 use super::usage::Usage;
 use crate::backend::Reason;
@@ -23,6 +24,7 @@ use crate::telemetry::labels::{
     Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome, StreamEnd, TokenType,
 };
 use crate::telemetry::trace_context::TraceContext;
+use crate::telemetry::tracer::RequestTrace;
 use crate::telemetry::{ClientHandles, Lazily, RouteHandles};
 
 /// Status that stands for a client that left before the head.
@@ -76,6 +78,8 @@ pub struct Record {
     pub method: Method,
     /// The trace it belongs to, where its client says so.
     pub trace: Option<TraceContext>,
+    /// Its spans, where it is traced.
+    pub spans: Option<Box<RequestTrace>>,
     /// The configuration it was served by.
     pub config: Option<Rc<str>>,
     /// Its client's address, where that is to be written down.
@@ -154,6 +158,7 @@ impl Record {
             stream_end: None,
             method: Method::POST,
             trace: None,
+            spans: None,
             config: None,
             peer: None,
             request_bytes: 0,
@@ -374,5 +379,10 @@ impl Drop for Record {
         }
         self.count(outcome, now);
         self.write(outcome, now);
+        if let Some(trace) = &self.spans {
+            let (status, head_at) = (self.status, self.head_at);
+            let overhead = head_at.map(|at| self.overhead(at));
+            trace.hand_on(spans::of(self, trace, &spans::Ended { outcome, at: now, status, head_at, overhead }));
+        }
     }
 }

@@ -55,7 +55,11 @@ pub(super) async fn serve(request: &Request, payload: &mut Payload, worker: &Rc<
     let mut record = Box::new(Record::new(id, clock::now(), &worker.shared.unrouted, worker.log(), worker.begin()));
     record.is_client_retry = headers::is_client_retry(request.headers());
     record.method = request.method().clone();
-    record.trace = request.headers().get(&headers::TRACEPARENT).and_then(|value| TraceContext::parse(value.as_bytes()));
+    record.trace = request.headers().get(&forward::TRACEPARENT).and_then(|value| TraceContext::parse(value.as_bytes()));
+    if let Some(tracer) = &worker.shared.tracer {
+        record.spans = tracer.begin(record.trace, &mut worker.random.borrow_mut());
+        record.trace = record.spans.as_ref().map(|spans| spans.context).or(record.trace);
+    }
     match walk(request, payload, worker, &mut record).await {
         Ok(reply) => respond(worker, record, reply, request),
         // In a box, like all that is rare: every request would carry its room.

@@ -10,8 +10,6 @@ use crate::proxy::record::Record;
 use crate::proxy::trail::{AttemptResult, Entry};
 use crate::telemetry::access_log::push_millis;
 
-/// The trace that a request belongs to.
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-breakwater-request-id");
 const ROUTE: HeaderName = HeaderName::from_static("x-breakwater-route");
 const BACKEND: HeaderName = HeaderName::from_static("x-breakwater-backend");

@@ -18,6 +18,7 @@ use crate::router::{CurrentTable, Table};
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
 use crate::telemetry::event_loop;
 use crate::telemetry::labels::{AuthFailure, Label as _};
+use crate::telemetry::tracer::Tracer;
 use crate::telemetry::{Lazily, Metrics, RouteHandles};
 
 /// What all workers share.
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) unrouted: Arc<Lazily<RouteHandles>>,
     /// The access log, where one is written.
     pub(super) log: Option<AccessLog>,
+    /// Traces requests, where spans go anywhere.
+    pub(super) tracer: Option<Tracer>,
     /// Clients turned away, in the order of [`AuthFailure::ALL`]: a flood of them must not queue at a look-up.
     pub(super) auth_failures: Vec<IntCounter>,
     /// What scrapers get.
@@ -52,7 +55,12 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Shared state of a gateway that is about to start.
-    pub(super) fn new(metrics: Arc<Metrics>, current: CurrentTable, log: Option<AccessLog>) -> Arc<Self> {
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        current: CurrentTable,
+        log: Option<AccessLog>,
+        tracer: Option<Tracer>,
+    ) -> Arc<Self> {
         let unrouted = metrics.route("_none");
         LazyLock::force(&unrouted);
         let auth_failures =
@@ -62,6 +70,7 @@ impl Shared {
             current,
             unrouted,
             log,
+            tracer,
             auth_failures,
             scrapes: Scrapes::default(),
             key_limits: KeyLimits::default(),
@@ -124,6 +133,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     log: Option<WorkerLog>,
     keys: RefCell<Rc<Keys>>,
+    /// Its dice.
+    pub(super) random: RefCell<fastrand::Rng>,
     live: Arc<AtomicU32>,
 }
 
@@ -143,7 +154,8 @@ impl Worker {
         shared.router_waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
         actix_rt::spawn(event_loop::watch(shared.metrics.event_loop_lag.child(&["worker"])));
         let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits, &shared.metrics)));
-        Rc::new(Self { proxy, shared, log, keys, live })
+        let random = RefCell::new(fastrand::Rng::new());
+        Rc::new(Self { proxy, shared, log, keys, random, live })
     }
 
     /// The table this worker routes by.

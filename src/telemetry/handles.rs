@@ -332,6 +332,8 @@ pub struct Metrics {
     pub messages_dropped: Family<IntCounter>,
     /// Log.
     pub lines_dropped: Family<IntCounter>,
+    /// Result.
+    pub trace_spans: Family<IntCounter>,
 }
 
 /// What is gathered at a scrape.
@@ -436,6 +438,7 @@ impl Metrics {
             actor_restarts: family(r, names::ACTOR_RESTARTS, &["actor"], &[]),
             messages_dropped: family(r, names::MESSAGES_DROPPED, &["actor"], &[]),
             lines_dropped: family(r, names::LINES_DROPPED, &["log"], &[]),
+            trace_spans: family(r, names::TRACE_SPANS, &["result"], &[]),
             gathered,
             last_length: AtomicUsize::new(0),
             process: ProcessCollector::for_self(),

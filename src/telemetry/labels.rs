@@ -49,6 +49,16 @@ pub enum RequestOutcome {
     InternalError,
 }
 
+impl RequestOutcome {
+    /// Whether the gateway failed its client.
+    pub fn is_bad(self) -> bool {
+        match self {
+            Self::Success | Self::ClientFault | Self::Rejected | Self::ClientClosed => false,
+            Self::Exhausted | Self::UpstreamError | Self::StreamError | Self::Shutdown | Self::InternalError => true,
+        }
+    }
+}
+
 impl Label for RequestOutcome {
     const ALL: &'static [Self] = &[
         Self::Success,
@@ -782,6 +792,33 @@ impl Label for LogKind {
     }
 }
 
+/// What became of spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpanResult {
+    /// The collector has them.
+    Exported,
+    /// It did not take them.
+    Failed,
+    /// Too many waited for it.
+    Dropped,
+}
+
+impl Label for SpanResult {
+    const ALL: &'static [Self] = &[Self::Exported, Self::Failed, Self::Dropped];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Whether a stream was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asked {
@@ -984,6 +1021,7 @@ mod tests {
         check::<ReloadResult>();
         check::<ActorKind>();
         check::<LogKind>();
+        check::<SpanResult>();
         check::<Asked>();
     }
 

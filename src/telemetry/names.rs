@@ -184,3 +184,5 @@ pub const ACTOR_RESTARTS: Name = ("breakwater_actor_restarts_total", "Panics of 
 pub const MESSAGES_DROPPED: Name = ("breakwater_actor_messages_dropped_total", "Outcomes nobody learned.");
 /// Lost lines.
 pub const LINES_DROPPED: Name = ("breakwater_log_lines_dropped_total", "Log lines lost.");
+/// Spans.
+pub const TRACE_SPANS: Name = ("breakwater_trace_spans_total", "Spans by what became of them.");

@@ -38,3 +38,4 @@ mod streaming;
 mod support;
 mod tidy;
 mod tokens;
+mod traces;

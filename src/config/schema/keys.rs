@@ -417,9 +417,13 @@ const LOGGING: &[Key] = &[
 ];
 
 const TELEMETRY: &[Key] = &[
-    ("otlp_endpoint", Text, "Where spans go; needs a build with `otel`."),
+    (
+        "otlp_endpoint",
+        Text,
+        "A collector's URL, as http://localhost:4318: spans go to its /v1/traces. Without it there are none.",
+    ),
     ("service_name", Text, "Default breakwater."),
-    ("sample_ratio", Ratio, "Share of requests. Default 0.1."),
+    ("sample_ratio", Ratio, "Share of the requests whose caller traces nothing. Default 0.1."),
 ];
 
 const ROUTER_SETTINGS: &[Key] = &[

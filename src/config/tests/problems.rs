@@ -237,7 +237,10 @@ fn settings_of_the_process_have_their_codes_and_places() {
         ("server: {tls: {cert_file: bad.pem, key_file: cert.pem}}", "BW705E 1:27 server.tls.cert_file"),
         ("server: {tls: {cert_file: cert.pem, key_file: cert.pem}}", ""),
         ("admin: {port: 4000}", "BW706E 1:15 admin.port"),
-        ("telemetry: {otlp_endpoint: http://h}", "BW706E 1:28 telemetry.otlp_endpoint"),
+        ("telemetry: {otlp_endpoint: http://h}", ""),
+        ("telemetry: {otlp_endpoint: 'h:4318'}", "BW404E 1:28 telemetry.otlp_endpoint"),
+        ("telemetry: {otlp_endpoint: 'http://h?x=1'}", "BW404E 1:28 telemetry.otlp_endpoint"),
+        ("telemetry: {sample_ratio: 2}", "BW604E 1:27 telemetry.sample_ratio"),
         ("defaults: {default_route: zz}", "BW513E 1:27 defaults.default_route"),
         ("defaults: {implicit_routes: none}", "BW411W -7:5 model_list[0]; BW411W -5:5 model_list[1]"),
     ]);
