@@ -9,8 +9,8 @@
 //!
 //! The simulator and the gateway run in processes of their own; this one drives closed-loop keep-alive connections: each
 //! sends a request, reads the whole answer, sends the next. Every concurrency is measured in windows that the contestants
-//! take in turn: `direct` (straight to the simulator), `breakwater`, and where it is installed `nginx` as a plain proxy in
-//! the `plain` scenario. With two cores and `taskset` the contestant has core 0, load and simulator share core 1.
+//! take in turn: `direct` (straight to the simulator), `breakwater`, and in the `plain` scenario `unlogged` (the same without
+//! an access log) and where it is installed `nginx` as a plain proxy. With two cores and `taskset` the contestant has core 0, load and simulator share core 1.
 //!
 //! | scenario | request | primary |
 //! |---|---|---|
@@ -128,7 +128,10 @@ async fn measure(
         direct = direct.or(Some(row.median_latency()));
         table.add(row);
     }
-    table.compare(&cost_of("breakwater", &contestants, &windows), &cost_of("nginx", &contestants, &windows));
+    let costs = ["breakwater", "unlogged", "nginx"].map(|name| cost_of(name, &contestants, &windows));
+    let [ours, unlogged, nginx] = &costs;
+    table.compare(ours, nginx);
+    table.subtract(ours, unlogged);
     Ok(())
 }
 

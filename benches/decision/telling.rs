@@ -27,6 +27,7 @@ pub(crate) fn measure(meter: &mut Meter) {
 fn measure_line(meter: &mut Meter) {
     let words = [
         (key!("request_id"), Word::Free("019a1b2c-3d4e-7f60-8a9b-0c1d2e3f4a5b")),
+        (key!("method"), Word::Free("POST")),
         (key!("endpoint"), Word::Own("chat_completions")),
         (key!("model"), Word::Free("gpt-4-router")),
         (key!("route"), Word::Free("gpt-4-router")),
@@ -35,8 +36,14 @@ fn measure_line(meter: &mut Meter) {
         (key!("error_type"), Word::Own("rate_limit_error")),
         (key!("error_code"), Word::Own("")),
         (key!("backend"), Word::Free("azure-gpt4o")),
+        (key!("provider"), Word::Own("azure")),
+        (key!("upstream_model"), Word::Free("gpt-4o-prod")),
         (key!("attempts"), Word::Free("openai-gpt4o=rate_limit_error;azure-gpt4o=200")),
+        (key!("skipped"), Word::Free("")),
         (key!("exhausted_reason"), Word::Own("")),
+        (key!("upstream_request_id"), Word::Free("req_0123456789abcdef0123456789abcdef")),
+        (key!("key"), Word::Free("batch")),
+        (key!("config"), Word::Free("88aa01c3d2f1")),
     ];
     let numbers = [
         (key!("status"), Some(Number::Count(200))),
@@ -47,6 +54,7 @@ fn measure_line(meter: &mut Meter) {
         (key!("input_tokens"), Some(Number::Count(17))),
         (key!("output_tokens"), Some(Number::Count(128))),
         (key!("request_bytes"), Some(Number::Count(578))),
+        (key!("response_bytes"), Some(Number::Count(712))),
     ];
     let line = Line { at: AT, level: "info", words: &words, numbers: &numbers };
     let mut text = Vec::with_capacity(1 << 10);

@@ -142,6 +142,14 @@ impl Table {
         }
     }
 
+    /// Prints what the access log costs, window by window; nothing if one of them did not take part.
+    pub(crate) fn subtract(&self, logged: &[f64], unlogged: &[f64]) {
+        if !logged.is_empty() && !unlogged.is_empty() {
+            let log = Spread::of(logged.iter().zip(unlogged).map(|(with, without)| with - without));
+            say(&format!("{:<26} {} us of CPU per request for the access log", "", log.shown(MICROS, 1)));
+        }
+    }
+
     /// Ends the run.
     ///
     /// # Errors

@@ -28,13 +28,15 @@ const TRIPPING_REQUESTS: usize = 20;
 pub(crate) struct Setting {
     // Processes first: they write into the folder.
     gateway: Running,
+    /// The same without an access log: what the log costs.
+    unlogged: Running,
     nginx: Option<Running>,
     _simulator: Process,
     /// The simulated backend that works.
     working: SocketAddr,
     is_pinned: bool,
     /// Nobody else can take a port of this run while it runs, and connections to the last of them are refused.
-    _ports: [Reserved; 6],
+    _ports: [Reserved; 7],
     _folder: Folder,
 }
 
@@ -60,8 +62,8 @@ impl Reserved {
         Ok(Self { address, _socket: socket })
     }
 
-    fn six() -> std::io::Result<[Self; 6]> {
-        Ok([Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?])
+    fn seven() -> std::io::Result<[Self; 7]> {
+        Ok([Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?, Self::new()?])
     }
 }
 
@@ -96,17 +98,21 @@ impl Setting {
     /// What did not start, and its last words.
     pub(crate) async fn start(pinning: Pinning) -> Result<Self, String> {
         let folder = Folder::new()?;
-        let ports = Reserved::six().map_err(|error| format!("no free port: {error}"))?;
-        let [control, working, failing, listening, beside, refusing] = ports.each_ref().map(|port| port.address);
+        let ports = Reserved::seven().map_err(|error| format!("no free port: {error}"))?;
+        let [control, working, failing, listening, unlogged, beside, refusing] =
+            ports.each_ref().map(|port| port.address);
         let simulator = start_simulator(&pinning, &folder, control, [working, failing]).await?;
-        let config = folder.write("gateway.yaml", &gateway_yaml([working, failing, refusing]))?;
-        let gateway = start_gateway(&pinning, &folder, &config, listening).await?;
+        let yaml = gateway_yaml([working, failing, refusing]);
+        let config = folder.write("gateway.yaml", &yaml)?;
+        let gateway = start_gateway("breakwater", &pinning, &folder, (&config, listening)).await?;
+        let config = folder.write("unlogged.yaml", &yaml.replace("access_log: true", "access_log: false"))?;
+        let unlogged = start_gateway("unlogged", &pinning, &folder, (&config, unlogged)).await?;
         let nginx = match find_tool("nginx") {
             Some(program) => Some(start_nginx(&pinning, &folder, &program, beside, working).await?),
             None => None,
         };
         let is_pinned = pinning.is_pinned();
-        Ok(Self { gateway, nginx, _simulator: simulator, working, is_pinned, _ports: ports, _folder: folder })
+        Ok(Self { gateway, unlogged, nginx, _simulator: simulator, working, is_pinned, _ports: ports, _folder: folder })
     }
 
     /// What the figures depend on, for the head of the table.
@@ -146,6 +152,10 @@ impl Setting {
             contestant("direct", self.working, UPSTREAM_MODEL, None),
             contestant("breakwater", gateway.address, scenario.name(), Some(&gateway.process)),
         ];
+        if scenario == Scenario::Plain {
+            let unlogged = &self.unlogged;
+            contestants.push(contestant("unlogged", unlogged.address, scenario.name(), Some(&unlogged.process)));
+        }
         if let (Scenario::Plain, Some(nginx)) = (scenario, &self.nginx) {
             contestants.push(contestant("nginx", nginx.address, UPSTREAM_MODEL, Some(&nginx.process)));
         }
@@ -193,10 +203,10 @@ async fn start_simulator(
 }
 
 async fn start_gateway(
+    name: &'static str,
     pinning: &Pinning,
     folder: &Folder,
-    config: &Path,
-    address: SocketAddr,
+    (config, address): (&Path, SocketAddr),
 ) -> Result<Running, String> {
     let words = [
         "--config".into(),
@@ -207,7 +217,7 @@ async fn start_gateway(
         "1".into(),
     ];
     let (at, place) = ((pinning, Core::Contestant), (folder.0.as_path(), address));
-    let process = Process::start("breakwater", at, OsStr::new(BREAKWATER), &words, place).await?;
+    let process = Process::start(name, at, OsStr::new(BREAKWATER), &words, place).await?;
     Ok(Running { process, address })
 }
 
