@@ -580,7 +580,11 @@ impl Metrics {
     /// Everything in the text format 0.0.4.
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(self.last_length.load(Ordering::Relaxed) + (64 << 10));
-        self.gathered.all.iter().for_each(|series| series.write(&mut text));
+        for series in &self.gathered.all {
+            series.write(&mut text);
+            // Where all cores are busy, workers go first.
+            std::thread::yield_now();
+        }
         // A dozen lines.
         let _ = TextEncoder::new().encode_utf8(&self.process.collect(), &mut text);
         self.last_length.store(text.len(), Ordering::Relaxed);
