@@ -1,7 +1,7 @@
 //! The books balance whatever happens: clients of all kinds while providers break, operators meddle and the file is edited;
 //! then the text of `/metrics` alone must agree with itself, and with the access log (spec/observability.md 1.4).
 //!
-//! `BOOKS_SECONDS=3600 cargo test --test it books` is the long form.
+//! `BOOKS_SECONDS=3600 cargo test --test it -- books` is the long form.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
