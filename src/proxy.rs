@@ -243,9 +243,9 @@ impl Proxy {
         let route = Arc::clone(plan.route());
         // An SDK's retry is itself an extra attempt.
         if !record.is_client_retry {
-            route.retry_budget.count_request(clock::now());
+            route.retry_budget.count_request(record.received());
         }
-        count_hedgeable(&route);
+        count_hedgeable(&route, record.received());
         let limits = wanted.limits();
         let started = record.started();
         let budget = Budget::new(&route.config.policy, route.tiers.len(), limits, wanted.streams(), started);
@@ -474,7 +474,7 @@ impl Trip<'_> {
         }
         self.queued = None;
         self.count_visit(&left, FallbackResult::Failed);
-        count_hedgeable(plan.route());
+        count_hedgeable(plan.route(), clock::now());
         let config = &plan.route().config;
         self.budget.enter(&config.policy, plan.route().tiers.len(), limits);
         let after = if self.last.is_some() { FallbackAfter::Failure } else { FallbackAfter::Unavailable };
@@ -553,9 +553,9 @@ impl Trip<'_> {
 }
 
 /// A request comes to a route: among how many its hedges must stay rare.
-fn count_hedgeable(route: &RouteEntry) {
+fn count_hedgeable(route: &RouteEntry, now: Instant) {
     if route.config.policy.hedge.is_some() {
-        route.hedge_budget.count_request(clock::now());
+        route.hedge_budget.count_request(now);
     }
 }
 

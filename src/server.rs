@@ -110,10 +110,10 @@ impl Server {
             let shared = Arc::clone(&factory_shared);
             let worker = make_worker(shared, &factory_supervisor);
             // The front door has one handler for all paths: a service as it is spares each request the application's router.
-            let berths = Berths::new();
+            let berths = Berths::new(move |request: Request| handle(request, Rc::clone(&worker)));
             fn_factory_with_config(move |_: AppConfig| {
-                let (worker, berths) = (Rc::clone(&worker), Rc::clone(&berths));
-                let serve = move |request: Request| berths.moor(handle(request, Rc::clone(&worker)));
+                let berths = Rc::clone(&berths);
+                let serve = move |request: Request| berths.moor(request);
                 std::future::ready(Ok::<_, Infallible>(fn_service(serve)))
             })
         })

@@ -96,6 +96,7 @@ pub struct Record {
     pub head_hold: Option<Rc<Hold>>,
     is_streaming: bool,
     started: Instant,
+    received: Instant,
     head_at: Option<Instant>,
     status: u16,
     outcome: Option<RequestOutcome>,
@@ -165,6 +166,7 @@ impl Record {
             response_bytes: 0,
             is_streaming: false,
             started,
+            received: started,
             head_at: None,
             status: CLIENT_GONE,
             outcome: None,
@@ -182,6 +184,17 @@ impl Record {
     /// When the request was received.
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// All of the request is here. A client may take its time to send.
+    pub fn receive(&mut self, now: Instant) {
+        self.received = now;
+        self.outside = now.since(self.started);
+    }
+
+    /// When all of the request was here.
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     /// Notes the route that was asked for.

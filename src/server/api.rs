@@ -121,8 +121,7 @@ async fn enter<'a>(
     }
     let body = read_body(payload, request.headers(), config.server.max_request_bytes).await.map_err(Reply::Fault)?;
     record.request_bytes = body.len();
-    // A client may take its time to send.
-    record.outside = clock::now().since(record.started());
+    record.receive(clock::now());
     Ok(Call { method: request.method(), operation, headers: request.headers(), body, key, hold: None })
 }
 
