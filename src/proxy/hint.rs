@@ -167,16 +167,29 @@ fn exhausted_reset(header: &Header<'_>, fields: &ErrorFields, now: Duration) -> 
     let exhausted = exhausted.filter_map(|(_, fields)| reset_of(*fields)).max();
     let is_named = |unit: &str| fields.kind.as_deref() == Some(unit);
     let named = || both.iter().find(|(unit, _)| is_named(unit)).and_then(|(_, fields)| reset_of(*fields));
-    exhausted.or_else(named).or_else(|| reset(header(Field::Reset)?, now))
+    exhausted.or_else(named).or_else(|| reset(header(Field::Reset)?, &|| now))
 }
 
 /// A dimension's reset, in the first spelling that can be read.
 fn reset_of(header: &Header<'_>, spellings: [Field; 2], now: &impl Fn() -> Duration) -> Option<Duration> {
-    spellings.into_iter().find_map(|field| reset(header(field)?, now()))
+    spellings.into_iter().find_map(|field| reset(header(field)?, now))
+}
+
+/// Digits that a `f64` holds exactly.
+const EXACT_DIGITS: usize = 15;
+
+/// A number of digits alone, which most of them are: as every answer brings half a dozen, they are not read as floats.
+fn digits(text: &str) -> Option<u64> {
+    let is_short = (1..=EXACT_DIGITS).contains(&text.len());
+    let add = |sum: u64, byte: u8| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0'));
+    is_short.then(|| text.bytes().try_fold(0, add)).flatten()
 }
 
 /// `DIGITS[.DIGITS]` and nothing else.
 fn decimal(text: &str) -> Option<f64> {
+    if let Some(whole) = digits(text) {
+        return Some(whole as f64);
+    }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     (is_digits(whole) && is_digits(fraction)).then(|| text.parse().ok())?
@@ -203,21 +216,25 @@ fn retry_after(text: &str, now: Duration) -> Option<Duration> {
 /// Optional sign, digits, optional fraction (floored towards zero).
 fn count(text: &str) -> Option<i64> {
     let text = text.trim();
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    decimal(digits)?;
+    if let Some(whole) = digits(text) {
+        return i64::try_from(whole).ok();
+    }
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    decimal(unsigned)?;
     text.split('.').next()?.parse().ok()
 }
 
-fn reset(text: &str, now: Duration) -> Option<Duration> {
+/// `now` is only asked where a point in time is named.
+fn reset(text: &str, now: &impl Fn() -> Duration) -> Option<Duration> {
     let text = text.trim();
     let Some(bare) = decimal(text) else {
-        return go_duration(text).or_else(|| Some(rfc3339(text)?.saturating_sub(now)));
+        return go_duration(text).or_else(|| Some(rfc3339(text)?.saturating_sub(now())));
     };
     if bare >= EPOCH_MILLIS_FROM {
-        return Some(from_seconds(bare / 1e3)?.saturating_sub(now));
+        return Some(from_seconds(bare / 1e3)?.saturating_sub(now()));
     }
     let seconds = from_seconds(bare)?;
-    Some(if bare >= EPOCH_SECONDS_FROM { seconds.saturating_sub(now) } else { seconds })
+    Some(if bare >= EPOCH_SECONDS_FROM { seconds.saturating_sub(now()) } else { seconds })
 }
 
 /// `(NUM(h|m|s|ms|us|µs|ns))+`, such as `2m52.8s`.
