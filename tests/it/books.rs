@@ -43,7 +43,7 @@ fn yaml(providers: &Providers, weight: u64) -> String {
         route("hedged", &["three", "one"], hedge),
     ];
     format!(
-        "{}router:\n{}resilience: {{max_in_flight: 6, timeouts: {{first_byte: 400ms, first_token: 400ms, idle: 300ms}}, \
+        "{}router:\n{}resilience: {{max_in_flight: 2, timeouts: {{first_byte: 400ms, first_token: 400ms, idle: 300ms}}, \
          circuit_breaker: {{wait_duration_in_open_state: 1s}}}}\nauth: {{keys: [{{name: known, key: sk-known}}]}}\n",
         providers.models(&[]),
         routes.concat()
@@ -345,5 +345,12 @@ impl Books<'_> {
         let tokens: u64 = self.lines.iter().filter_map(|line| line["output_tokens"].as_u64()).sum();
         assert_eq!(self.sum("client_tokens_total", &[("type", "output")]), tokens as f64);
         assert!(tokens as f64 <= self.sum("tokens_total", &[("type", "output")]));
+        let count = |field: &str| self.lines.iter().filter(|line| line[field].is_number()).count() as f64;
+        let first_tokens = self.sum("time_to_first_token_seconds_count", &[]);
+        assert_eq!(first_tokens, count("ttft_ms"));
+        // Of every answer that committed, also where its client had left before.
+        assert!(first_tokens <= self.sum("attempt_time_to_first_token_seconds_count", &[]) && 0.0 < first_tokens);
+        let (waited, waits) = (count("queue_ms"), self.sum("queue_wait_seconds_count", &[]));
+        assert!(waited <= waits && 0.0 < waited, "{waited} lines of {waits} waits");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use breakwater::simulator::{CutAt, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{Ask, Gateway, Providers, status, wait_for};
+use crate::support::{Ask, Gateway, Providers, Scrape, status, wait_for};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -164,11 +164,10 @@ fn a_broken_stream_and_a_client_that_left_are_told_apart() {
     client.send(&traced(Ask::chat("r"), "01"));
     wait_for("the call", || (providers.calls("openai") == 2).then_some(()));
     drop(client);
-    gateway.wait_lines(2);
-    let scrape = gateway.scrape();
-    assert_eq!(scrape.sum("breakwater_trace_spans_total", &[("result", "dropped")]), 0.0);
-    gateway.signal("TERM");
     let spans = collector.wait(2);
+    let of = |scrape: &Scrape, result| scrape.sum("breakwater_trace_spans_total", &[("result", result)]);
+    let scrape = gateway.wait_scrape("the count of what was sent", |scrape| of(scrape, "exported") == 4.0);
+    assert_eq!((of(&scrape, "failed"), of(&scrape, "dropped")), (0.0, 0.0));
     let of = |outcome: &str| {
         let request = spans.iter().find(|span| attribute(span, "breakwater.outcome") == outcome).unwrap();
         let attempt = spans.iter().find(|span| span["parentSpanId"] == request["spanId"]).unwrap();
