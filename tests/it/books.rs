@@ -342,9 +342,11 @@ impl Books<'_> {
         for (outcome, count) in outcomes {
             assert_eq!(self.sum("requests_total", &[("outcome", outcome)]), count, "{outcome}");
         }
-        let tokens: u64 = self.lines.iter().filter_map(|line| line["output_tokens"].as_u64()).sum();
-        assert_eq!(self.sum("client_tokens_total", &[("type", "output")]), tokens as f64);
-        assert!(tokens as f64 <= self.sum("tokens_total", &[("type", "output")]));
+        for (field, kind) in [("input_tokens", "input"), ("output_tokens", "output")] {
+            let tokens: u64 = self.lines.iter().filter_map(|line| line[field].as_u64()).sum();
+            assert_eq!(self.sum("client_tokens_total", &[("type", kind)]), tokens as f64, "{kind}");
+            assert!(tokens as f64 <= self.sum("tokens_total", &[("type", kind)]), "{kind}");
+        }
         let count = |field: &str| self.lines.iter().filter(|line| line[field].is_number()).count() as f64;
         let first_tokens = self.sum("time_to_first_token_seconds_count", &[]);
         assert_eq!(first_tokens, count("ttft_ms"));
