@@ -11,31 +11,43 @@ use crate::telemetry::{Name, Owner};
 /// How long series outlive their name: a few scrapes, and time to take a mistaken edit back.
 const STAYS: Duration = Duration::from_secs(60);
 
-/// Names of which there still are series. No longer than the names of the edits within [`STAYS`], and of backends that drain.
+/// How long a request may still count under a name, and so make a series anew that had gone: as long as a removed backend may
+/// drain and its state rest.
+const HAUNTS: Duration = Duration::from_secs(4_200);
+
+/// Names of which there are, or may again be, series. No longer than the names of the edits within [`HAUNTS`].
 #[derive(Default)]
-pub(super) struct Departed(HashMap<Name, Instant>);
+pub(super) struct Departed(HashMap<Name, Leaving>);
+
+/// When the series of a name go.
+struct Leaving {
+    next: Instant,
+    last: Instant,
+}
 
 impl Departed {
     /// A reload has put `after` in the place of `before`.
     pub(super) fn reload(&mut self, before: &Config, after: &Config, now: Instant) {
         let after = names(after);
         self.0.retain(|name, _| !after.contains(name));
-        self.0.extend(names(before).difference(&after).map(|name| (name.clone(), now.plus(STAYS))));
+        let leaving = || Leaving { next: now.plus(STAYS), last: now.plus(HAUNTS) };
+        self.0.extend(names(before).difference(&after).map(|name| (name.clone(), leaving())));
     }
 
-    /// Names whose series go now. Those of a backend that `is_busy` finish their calls first.
+    /// Names whose series go now, and again each [`STAYS`] for the sake of requests that outlive them. A backend that `is_busy`
+    /// finishes its calls first.
     pub(super) fn due(&mut self, now: Instant, is_busy: impl Fn(&str) -> bool) -> HashSet<Name> {
         let mut due = HashSet::new();
-        self.0.retain(|name, until| {
-            if now < *until {
+        self.0.retain(|name, leaving| {
+            if now < leaving.next {
                 return true;
             }
+            leaving.next = now.plus(STAYS);
             if name.owner == Owner::Backend && is_busy(&name.name) {
-                *until = now.plus(STAYS);
                 return true;
             }
             due.insert(name.clone());
-            false
+            now < leaving.last
         });
         due
     }
@@ -82,9 +94,10 @@ mod tests {
         assert!(departed.due(start.plus(minute - Duration::from_nanos(1)), |_| false).is_empty());
         let busy = departed.due(start.plus(minute), |backend| backend == "b");
         assert_eq!(shown(busy), ["Endpoint b.test:80", "Route b"]);
-        let later = start.plus(minute * 2);
-        assert!(departed.due(later.plus(Duration::ZERO), |backend| backend == "b").is_empty());
-        assert_eq!(shown(departed.due(later.plus(minute), |_| false)), ["Backend b"]);
+        assert!(departed.due(start.plus(minute), |_| false).is_empty(), "not twice at once");
+        let all = ["Backend b", "Endpoint b.test:80", "Route b"];
+        assert_eq!(shown(departed.due(start.plus(minute * 2), |_| false)), all, "and what has come again");
+        assert_eq!(shown(departed.due(start.plus(HAUNTS), |_| false)), all);
         assert!(departed.0.is_empty());
     }
 }
