@@ -305,7 +305,6 @@ impl Record {
         if is_plain && *share < 1.0 && !access_log::is_sampled(&self.id, *share) {
             return;
         }
-        let last = self.trail.entries().last();
         let called = self.called.as_deref();
         let passed_over = self.passed_over_text();
         let route = self.route.as_ref().map_or("", |route| route.config.name.as_str());
@@ -317,11 +316,6 @@ impl Record {
             _ => Cow::Owned(self.trail.header()),
         };
         let upstream_id = self.upstream_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let backend = match (last, called) {
-            (_, Some(called)) => called.id.as_str(),
-            (Some(entry), None) => entry.backend.as_str(),
-            (None, None) => "",
-        };
         let peer = self.peer.map_or(Cow::Borrowed(""), |peer| Cow::Owned(peer.to_string()));
         let millis = |span: Duration| Some(Number::Millis(span));
         let some = |count: u64| (0 < count).then_some(Number::Count(count));
@@ -338,7 +332,7 @@ impl Record {
             (key!("outcome"), Word::Own(outcome.name())),
             (key!("error_type"), Word::Own(self.error.map_or("", |(kind, _)| kind))),
             (key!("error_code"), Word::Own(self.error.map_or("", |(_, code)| code))),
-            (key!("backend"), Word::Free(backend)),
+            (key!("backend"), Word::Free(called.map_or("", |called| called.id.as_str()))),
             (key!("provider"), Word::Own(called.map_or("", |called| called.provider.name()))),
             (key!("upstream_model"), Word::Free(called.map_or("", |called| &called.upstream_model))),
             (key!("attempts"), Word::Free(&trail)),
