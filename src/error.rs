@@ -134,6 +134,8 @@ pub enum Fault {
         /// The value, cut and escaped.
         name: String,
     },
+    /// Nobody is known to hold the object, or to be meant (cut and escaped).
+    UnknownResource(String),
     /// No such path.
     UnknownUrl(String),
     /// A known path that this gateway does not serve; why.

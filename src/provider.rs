@@ -65,6 +65,24 @@ impl Target {
         common.map_or_else(|| self.make_uri(operation, matched), |uri| Ok(uri.clone()))
     }
 
+    /// The same with the client's query behind the backend's own, `api-version` left out: the backend has its own.
+    ///
+    /// # Errors
+    /// A path or query that no URL can hold.
+    pub fn uri_with(&self, operation: &str, matched: Option<&str>, query: &str) -> Result<Uri, String> {
+        let passes = |pair: &&str| !pair.is_empty() && pair.split('=').next() != Some("api-version");
+        let mut pairs = query.split('&').filter(passes).peekable();
+        if pairs.peek().is_none() {
+            return self.uri(operation, matched);
+        }
+        let mut text = self.make_uri(operation, matched)?.to_string();
+        for pair in pairs {
+            text.push(if text.contains('?') { '&' } else { '?' });
+            text.push_str(pair);
+        }
+        text.parse().map_err(|error| format!("no URL can be made: {error}"))
+    }
+
     /// Host, credential, organization and extra headers.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers

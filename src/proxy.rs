@@ -6,6 +6,7 @@
 pub mod attempt;
 pub mod budget;
 pub mod classify;
+mod destination;
 pub mod ending;
 pub mod error_fields;
 mod exchange;
@@ -20,6 +21,7 @@ pub mod json;
 pub mod multipart;
 pub mod operation;
 mod passage;
+pub mod pins;
 pub mod record;
 pub mod relay;
 pub mod request;
@@ -46,12 +48,14 @@ use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 
 use self::budget::{Budget, Next};
+use self::destination::{Destination, Finder};
 use self::ending::{Ending, Facts, Final, Ground, Waits, Why, Words};
 use self::exchange::{Attempted, Served};
 use self::failure::{Failure, Said};
 use self::final_error::FinalBody;
 use self::hold::Hold;
 use self::operation::Operation;
+use self::pins::{Owner, Pins};
 use self::record::Record;
 use self::relay::Relay;
 use self::trail::{AttemptResult, Entry};
@@ -74,6 +78,8 @@ pub struct Call<'a> {
     pub method: &'a actix_web::http::Method,
     /// What is asked for.
     pub operation: Operation,
+    /// The query, empty if there is none.
+    pub query: &'a str,
     /// The client's headers.
     pub headers: &'a HeaderMap,
     /// The whole body.
@@ -140,6 +146,8 @@ impl Head {
 pub struct Proxy {
     router: Router,
     upstream: Upstream,
+    /// Who holds which object; the whole process's.
+    pins: Arc<Pins>,
     /// Woken when the drain limit is over: every wait of this worker ends.
     cut: Arc<Notify>,
 }
@@ -150,6 +158,10 @@ struct Errand<'a> {
     wanted: Wanted,
     /// The request's id, as the provider is told it.
     shown_id: HeaderValue,
+    /// Whether any of its backends may hold what it asks for: who says 404 is passed over.
+    is_search: bool,
+    /// Whose the objects are that it makes.
+    owner: Option<Owner>,
     /// The trace whose spans its attempts are, where it is traced.
     trace: Option<TraceContext>,
 }
@@ -206,8 +218,8 @@ struct Visit {
 
 impl Proxy {
     /// A worker's proxy with empty pools.
-    pub fn new(router: Router, cut: Arc<Notify>) -> Self {
-        Self { router, upstream: Upstream::new(), cut }
+    pub fn new(router: Router, pins: Arc<Pins>, cut: Arc<Notify>) -> Self {
+        Self { router, upstream: Upstream::new(), pins, cut }
     }
 
     /// The worker's router.
@@ -231,8 +243,12 @@ impl Proxy {
         };
         record.model = wanted.shown_model();
         record.asked = wanted.asked();
-        let Some(mut plan) = self.router.plan(&wanted.model, wanted.need()) else {
-            return Reply::Fault(Fault::UnknownModel(wanted.shown_model()));
+        let found = self
+            .router
+            .plan_by(|table| Finder { call, wanted: &wanted, table, pins: &self.pins, now: record.received() }.find());
+        let Destination { mut plan, is_search } = match found {
+            Ok(found) => found,
+            Err(fault) => return Reply::Fault(fault),
         };
         record.set_route(plan.asked());
         if let Some(key) = call.key
@@ -254,7 +270,8 @@ impl Proxy {
             hold.begin(plan.asked(), wanted::api(&call.operation), started);
         }
         let trace = record.spans.as_ref().map(|spans| spans.context);
-        let errand = Errand { call, wanted, shown_id: record.shown_id.clone(), trace };
+        let owner = wanted.makes_pins.then(|| Owner::of(call.key));
+        let errand = Errand { call, wanted, shown_id: record.shown_id.clone(), is_search, owner, trace };
         let mut trip = Trip {
             errand: &errand,
             record,
@@ -428,9 +445,18 @@ impl Trip<'_> {
     fn after(&mut self, failure: Failure, run: Run, plan: &mut Plan, now: Instant) -> Option<Reply> {
         self.note(&failure, run, plan, now);
         let (kind, class) = (failure.kind(), failure.class);
-        let may_leave = !self.errand.wanted.creates_object || failure.left_nothing_behind();
-        let fails_over = plan.route().config.failover_on.contains(kind) && may_leave && class != Class::Local;
-        self.last = Some(failure);
+        let is_elsewhere = self.errand.is_search && failure.is_missing_object();
+        let may_leave = is_elsewhere || !self.errand.wanted.creates_object || failure.left_nothing_behind();
+        let listed = plan.route().config.failover_on.contains(kind);
+        let fails_over = is_elsewhere || listed && may_leave && class != Class::Local;
+        if is_elsewhere {
+            // To look for an object is one attempt, however many backends are asked.
+            self.budget.refund();
+        }
+        // Who could not say whether it is there outweighs who says that it is not there.
+        if !is_elsewhere || self.last.as_ref().is_none_or(Failure::is_missing_object) {
+            self.last = Some(failure);
+        }
         let has_own_fallback = may_leave && has_own_fallback(plan.route(), kind);
         if !fails_over && !has_own_fallback {
             return Some(self.unmoved(plan, class));
@@ -519,11 +545,15 @@ impl Trip<'_> {
 
     fn decide(&self, plan: &Plan, out_of_time: bool, attempts_spent: bool) -> Ending {
         let route = plan.asked();
-        let untried = plan.route().candidates().any(|member| !plan.has_tried(member.backend.id()));
+        let untried = plan.route().candidates().any(|member| plan.is_new(member.backend.id()));
+        let was_passed = |ground: &Ground| matches!(ground.why, Why::PassedOver(_));
+        // One that could not be asked may hold it: nobody knows that it is not there.
+        let is_unsure = self.errand.is_search && self.grounds.iter().any(was_passed);
+        let last = self.last.as_ref().filter(|last| !(is_unsure && last.is_missing_object()));
         ending::decide(&Facts {
             route: route.config.name.as_str(),
             grounds: &self.grounds,
-            last: self.last.as_ref(),
+            last,
             out_of_time,
             out_of_attempts: attempts_spent && untried,
             out_of_budget: self.is_out_of_budget && !out_of_time,

@@ -110,6 +110,11 @@ impl Router {
         Plan::of(&self.view.borrow(), model, need)
     }
 
+    /// Leads the way to plans: see [`Plan`].
+    pub fn plan_by<T>(&self, find: impl FnOnce(&Arc<Table>) -> T) -> T {
+        find(&self.view.borrow())
+    }
+
     /// The next backend of a plan, with leave to call it. `None` if the router itself failed, which loses the plan.
     pub async fn next(&self, plan: Plan) -> Option<(Plan, Result<Chosen, Exhausted>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]

@@ -248,7 +248,8 @@ fn make_worker(shared: Arc<Shared>, supervisor: &Supervisor) -> Rc<Worker> {
     });
     let router = Router::start(supervisor.current().clone(), restarted);
     supervisor.join(router.remote());
-    Worker::new(shared, |cut| Proxy::new(router, cut))
+    let pins = Arc::clone(&shared.pins);
+    Worker::new(shared, |cut| Proxy::new(router, pins, cut))
 }
 
 async fn handle(mut request: Request, worker: Rc<Worker>) -> Result<HttpResponse<ReplyBody>, Infallible> {

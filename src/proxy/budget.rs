@@ -63,6 +63,13 @@ impl Budget {
         self.in_all = self.in_all.saturating_sub(1);
     }
 
+    /// What was spent last was no attempt after all.
+    pub fn refund(&mut self) {
+        self.made = self.made.saturating_sub(1);
+        self.on_route = self.on_route.saturating_add(1);
+        self.in_all = self.in_all.saturating_add(1);
+    }
+
     /// The request goes on with another route.
     pub fn enter(&mut self, policy: &RoutePolicy, tiers: usize, limits: ClientLimits) {
         self.on_route = attempts_on(policy, tiers, limits);

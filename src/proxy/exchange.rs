@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
@@ -18,7 +18,9 @@ use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
 use super::classify::{self, Event};
 use super::error_fields::{ErrorFields, find_error};
 use super::failure::{ErrorAnswer, Failure, Said};
+use super::operation::Group;
 use super::passage::{ToProvider, relay_headers};
+use super::pins::{Pins, created_in_event};
 use super::relay::{Pace, Relay, Source, Start};
 use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
 use super::unary::{self, Expected, Judgement};
@@ -105,6 +107,7 @@ struct Stage<'a> {
     candidate: &'a Candidate,
     clocks: Clocks,
     span: Option<SpanId>,
+    pins: &'a Pins,
     cut: &'a Arc<Notify>,
 }
 
@@ -130,7 +133,7 @@ impl Proxy {
         let candidate = chosen.candidate(plan);
         let attempt = Attempt::begin(chosen.permit, plan.handles(candidate), overtaken, run.begun);
         let clocks = Clocks::of(candidate, plan, run.begun);
-        let stage = Stage { errand, plan, candidate, clocks, span: run.span, cut: &self.cut };
+        let stage = Stage { errand, plan, candidate, clocks, span: run.span, pins: &self.pins, cut: &self.cut };
         self.carry_out(stage, attempt)
     }
 
@@ -162,7 +165,8 @@ impl Proxy {
         let (errand, candidate, matched) = (stage.errand, stage.candidate, stage.plan.matched());
         let target = &candidate.target;
         let operation = &errand.call.operation;
-        let uri = target.uri(&operation.text, matched).map_err(|_| (Class::Local, Said::Nothing))?;
+        let query = if operation.group == Group::Model { "" } else { errand.call.query };
+        let uri = target.uri_with(&operation.text, matched, query).map_err(|_| (Class::Local, Said::Nothing))?;
         let also = &self.router.table().config.defaults.forward_client_headers;
         let trace = errand.trace.zip(stage.span).map(|(trace, span)| trace.header(&span));
         let trace = trace.and_then(|header| HeaderValue::try_from(header).ok());
@@ -276,8 +280,8 @@ impl Stage<'_> {
         let status = status.as_u16();
         let fields = find_error(&body).map(|error| error.fields).unwrap_or_default();
         let has_hint = hint_headers::wait(status, headers, &fields).is_some();
-        let class =
-            self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model: true, has_hint }));
+        let names_model = self.errand.wanted.model.is_some();
+        let class = self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model, has_hint }));
         let content_type = forward::text(headers, &CONTENT_TYPE).to_owned();
         (class, Said::Answer(ErrorAnswer { status, headers: headers.clone(), content_type, body }))
     }
@@ -313,7 +317,7 @@ impl Stage<'_> {
 
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
     async fn whole(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
-        let expected = expected(&self.errand.call.operation);
+        let expected = expected(&self.errand.call.operation, self.errand.call.method);
         let content_type = answer.text(&CONTENT_TYPE).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
         if let Some(coding) = coding(&answer) {
@@ -347,6 +351,7 @@ impl Stage<'_> {
             None => {}
         }
         let at = clock::now();
+        self.note_objects(&body, at);
         attempt.succeed(at);
         let (status, outcome) = (answer.status, RequestOutcome::Success);
         let upstream_id = answer.request_id();
@@ -360,6 +365,33 @@ impl Stage<'_> {
             upstream_id,
             reply,
         }))
+    }
+
+    /// Remembers who holds what a good answer speaks of, or that it is gone.
+    fn note_objects(&self, body: &[u8], now: Instant) {
+        let call = self.errand.call;
+        if call.operation.group == Group::Object && *call.method == Method::DELETE {
+            if let Some(id) = call.operation.segments().next_back() {
+                self.pins.remove(&id);
+            }
+            return;
+        }
+        let Some(owner) = self.errand.owner else { return };
+        let backend = self.candidate.backend.config().identity;
+        self.pins.put_named(body, owner, backend, now);
+        if *call.method == Method::GET
+            && let Some(id) = call.operation.object_id()
+        {
+            self.pins.put(&id, owner, backend, now);
+        }
+    }
+
+    /// The same for a stream that says at its beginning what it makes.
+    fn note_created(&self, blocks: &[Bytes], now: Instant) {
+        let Some(owner) = self.errand.owner else { return };
+        if let Some(id) = blocks.iter().find_map(|block| created_in_event(block)) {
+            self.pins.put(&id, owner, self.candidate.backend.config().identity, now);
+        }
     }
 
     /// An answer whose bytes nobody here can read: it commits at its first byte.
@@ -381,6 +413,7 @@ impl Stage<'_> {
 
     fn commit_raw(&self, mut attempt: Attempt, answer: Answer, queue: VecDeque<Bytes>) -> Attempted {
         let at = clock::now();
+        self.note_objects(&[], at);
         attempt.first_content(at);
         let (status, length) = (answer.status.as_u16(), forward::content_length(answer.headers()));
         let length = length.map(|length| length as u64);
@@ -405,6 +438,7 @@ impl Stage<'_> {
                     Step::Hold => {}
                     Step::Commit { blocks, is_first_token, is_end } => {
                         let at = clock::now();
+                        self.note_created(&blocks, at);
                         attempt.first_content(at);
                         let (status, queue) = (answer.status.as_u16(), VecDeque::from(blocks));
                         let upstream_id = answer.request_id();

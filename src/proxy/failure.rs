@@ -55,6 +55,11 @@ impl Failure {
         self.class.error_type().unwrap_or(ErrorType::ServiceUnavailable)
     }
 
+    /// Whether the provider says that it has no such object.
+    pub fn is_missing_object(&self) -> bool {
+        matches!(&self.said, Said::Answer(answer) if answer.status == 404) && self.class == Class::CallerFault
+    }
+
     /// Whether the provider cannot have acted on the call: then also one that creates an object may go elsewhere
     /// (spec/wire.md 1.4 rule 6).
     pub fn left_nothing_behind(&self) -> bool {

@@ -219,6 +219,21 @@ impl Operation {
         self.text.strip_prefix("models/").map(decode_percent)
     }
 
+    /// Whether a call may leave `model` out (spec/wire.md 1.2): then it goes where a call without one goes.
+    pub fn model_is_optional(&self) -> bool {
+        matches!(self.first_segment(), "responses" | "moderations" | "images" | "videos" | "threads")
+    }
+
+    /// The id of the object that the path is about: `file-1` in `files/file-1/content`.
+    pub fn object_id(&self) -> Option<Cow<'_, str>> {
+        let at = if self.text.starts_with("chat/completions/") || self.text.starts_with("fine_tuning/jobs/") {
+            2
+        } else {
+            1
+        };
+        self.segments().nth(at)
+    }
+
     /// Whether the operation itself creates an object in one provider account (spec/wire.md 1.4 rule 6): then it fails over
     /// only when the provider cannot have acted. `store` and `background` in the body mean the same.
     pub fn creates_object(&self) -> bool {

@@ -54,7 +54,7 @@ enum ModelText {
 #[derive(Clone, Copy, Debug, Default)]
 struct Flags {
     stream: bool,
-    store: bool,
+    store: Option<bool>,
     background: bool,
     reasoning: bool,
     reasoning_effort: bool,
@@ -144,8 +144,8 @@ impl RequestBody {
         self.flags.reasoning || self.flags.reasoning_effort || self.flags.thinking
     }
 
-    /// Whether `"store": true` was asked.
-    pub fn store(&self) -> bool {
+    /// What `store` asks for, where it is said.
+    pub fn store(&self) -> Option<bool> {
         self.flags.store
     }
 
@@ -207,7 +207,7 @@ impl RequestBody {
                 self.include_usage = last_member(value, "include_usage", span.start);
                 self.stream_options = Some(span);
             }
-            b"store" => self.flags.store = value == b"true",
+            b"store" => self.flags.store = Some(value == b"true"),
             b"background" => self.flags.background = value == b"true",
             b"reasoning" => self.flags.reasoning = asks_reasoning(value),
             b"reasoning_effort" => self.flags.reasoning_effort = asks_reasoning(value),

@@ -22,6 +22,8 @@ pub enum Expected {
     Json,
     /// A JSON object whose `status` may be `failed`: `responses`.
     Response,
+    /// A JSON object that may tell of its own error, which is not the answer's: a stored response, a job.
+    Object,
     /// Audio, text or a file's content.
     Anything,
 }
@@ -33,6 +35,13 @@ pub fn judge(expected: Expected, content_type: &str, body: &[u8]) -> Judgement {
     }
     match expected {
         Expected::Anything => Judgement::Good(None),
+        Expected::Object => {
+            if json::is_object(body) {
+                Judgement::Good(None)
+            } else {
+                Judgement::Malformed
+            }
+        }
         Expected::Json | Expected::Response => judge_json(expected, body),
     }
 }

@@ -1,9 +1,11 @@
 //! What one call wants: the model it names, how it is to be sent, what it may cost. Read once, used by every attempt.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
+use bytes::Bytes;
 
 use super::Call;
 use super::forward;
@@ -37,10 +39,12 @@ const NUM_RETRIES: HeaderName = HeaderName::from_static("x-litellm-num-retries")
 
 /// A read call.
 pub(super) struct Wanted {
-    /// The name to route by.
-    pub(super) model: String,
+    /// The name to route by; none: what it names, a header or the default decides.
+    pub(super) model: Option<String>,
     /// Whether it creates an object in one provider account.
     pub(super) creates_object: bool,
+    /// Whether what its answer names is remembered as its backend's.
+    pub(super) makes_pins: bool,
     body: Body,
     limits: ClientLimits,
     names_model_in_path: bool,
@@ -49,6 +53,8 @@ pub(super) struct Wanted {
 enum Body {
     Json(Box<RequestBody>),
     Form(Form),
+    /// Nothing to read in it.
+    Raw(Bytes),
 }
 
 impl Wanted {
@@ -62,45 +68,60 @@ impl Wanted {
             return Err(Fault::ContentEncoding(coding.chars().take(SHOWN_MODEL).collect()));
         }
         let operation = &call.operation;
-        if operation.group != Group::Model && call.method != Method::POST {
-            return Err(not_served(call.method, operation));
-        }
         let content_type = forward::text(call.headers, &CONTENT_TYPE);
-        let body = if multipart::is_multipart(content_type) {
+        let is_raw = call.method != Method::POST || operation.group == Group::Object && call.body.is_empty();
+        let body = if is_raw {
+            Body::Raw(call.body.clone())
+        } else if multipart::is_multipart(content_type) {
             Body::Form(multipart::scan(content_type, call.body.clone())?)
         } else {
             Body::Json(Box::new(request::scan(call.body.clone())?))
         };
         let model = match (&operation.path_model, &body) {
-            (Some(model), _) => model.clone(),
-            (None, Body::Json(_)) if operation.group != Group::Model && body.model().is_none() => {
-                return Err(not_served(call.method, operation));
-            }
-            (None, Body::Json(json)) => json.required_model()?.to_owned(),
-            (None, Body::Form(form)) => form.model().ok_or(Fault::MissingModel)?.to_owned(),
+            (Some(model), _) => Some(model.clone()),
+            (None, body) if operation.group != Group::Model => body.model().map(str::to_owned),
+            (None, Body::Json(json)) => match json.required_model() {
+                Err(Fault::MissingModel) if operation.model_is_optional() => None,
+                model => Some(model?.to_owned()),
+            },
+            (None, body) if operation.model_is_optional() => body.model().map(str::to_owned),
+            (None, body) => Some(body.model().ok_or(Fault::MissingModel)?.to_owned()),
         };
-        let (creates, limits) = match &body {
-            Body::Json(json) => (json.store() || json.background(), json.client_limits()),
-            Body::Form(_) => (false, ClientLimits::default()),
+        let (store, is_background, limits) = match &body {
+            Body::Json(json) => (json.store(), json.background(), json.client_limits()),
+            Body::Form(_) | Body::Raw(_) => (None, false, ClientLimits::default()),
         };
+        // To look is to change nothing.
+        let changes_objects =
+            operation.creates_object() && (operation.group == Group::List || call.method != Method::GET);
+        let stores = store.unwrap_or(matches!(&*operation.text, "responses"));
+        let makes_pins = stores
+            || is_background
+            || operation.creates_object() && operation.group != Group::List && call.method != Method::DELETE;
         let names_model_in_path = operation.path_model.is_some();
         let limits = with_headers(limits, call.headers);
-        Ok(Self { model, creates_object: creates || operation.creates_object(), body, limits, names_model_in_path })
+        let creates_object = store == Some(true) || is_background || changes_objects;
+        Ok(Self { model, creates_object, makes_pins, body, limits, names_model_in_path })
     }
 
     /// The model as asked for, cut for messages and logs.
     pub(super) fn shown_model(&self) -> String {
-        if self.model.len() <= SHOWN_MODEL && self.model.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return self.model.clone();
+        self.model.as_deref().map(shown).unwrap_or_default()
+    }
+
+    /// Ids of provider objects that the body names, in order.
+    pub(super) fn object_ids(&self) -> Vec<Cow<'_, str>> {
+        match &self.body {
+            Body::Json(json) => json.object_ids(),
+            Body::Form(_) | Body::Raw(_) => Vec::new(),
         }
-        self.model.chars().take(SHOWN_MODEL).flat_map(char::escape_debug).collect()
     }
 
     /// Whether a stream was asked for.
     pub(super) fn streams(&self) -> bool {
         match &self.body {
             Body::Json(json) => json.stream(),
-            Body::Form(_) => false,
+            Body::Form(_) | Body::Raw(_) => false,
         }
     }
 
@@ -119,6 +140,7 @@ impl Wanted {
         let (reasoning, (tokens, open_outputs)) = match &self.body {
             Body::Json(json) => (json.is_reasoning(), json.token_estimate()),
             Body::Form(form) => (false, (form.bytes().len() as u64 / 4, 0)),
+            Body::Raw(_) => (false, (0, 0)),
         };
         Need { stream: self.streams(), reasoning, tokens, open_outputs, deadline: Instant::NEVER, attempts_left: 1 }
     }
@@ -135,6 +157,7 @@ impl Wanted {
         let json = match &self.body {
             Body::Json(json) => json,
             Body::Form(form) => return (form.rewrite(&model), false),
+            Body::Raw(bytes) => return (Parts::whole(bytes.clone()), false),
         };
         let inject_usage =
             json.stream() && operation.has_stream_options() && !json.asks_usage() && target.injects_usage();
@@ -152,7 +175,7 @@ impl Wanted {
     pub(super) fn is_background(&self) -> bool {
         match &self.body {
             Body::Json(json) => json.background(),
-            Body::Form(_) => false,
+            Body::Form(_) | Body::Raw(_) => false,
         }
     }
 }
@@ -162,13 +185,17 @@ impl Body {
         match self {
             Self::Json(json) => json.model(),
             Self::Form(form) => form.model(),
+            Self::Raw(_) => None,
         }
     }
 }
 
-fn not_served(method: &Method, operation: &Operation) -> Fault {
-    let why = "calls that name no model are not served yet";
-    Fault::Unsupported(format!("{method} {}: {why}", operation.text))
+/// A name as messages and logs show it: cut, controls escaped.
+pub(super) fn shown(name: &str) -> String {
+    if name.len() <= SHOWN_MODEL && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return name.to_owned();
+    }
+    name.chars().take(SHOWN_MODEL).flat_map(char::escape_debug).collect()
 }
 
 /// Limits from headers join those of the body; the lowest holds (spec/wire.md 1.5, resilience 7.3).
@@ -194,9 +221,12 @@ pub fn may_use(key: &ClientKey, route: &str) -> bool {
 }
 
 /// What an operation may answer.
-pub(super) fn expected(operation: &Operation) -> Expected {
+pub(super) fn expected(operation: &Operation, method: &Method) -> Expected {
     match &*operation.text {
+        // Some answer with nothing.
+        _ if *method == Method::DELETE => Expected::Anything,
         text if text.starts_with("audio/") || text.ends_with("/content") => Expected::Anything,
+        _ if matches!(operation.group, Group::Object | Group::List) => Expected::Object,
         text if text.starts_with("responses") => Expected::Response,
         _ => Expected::Json,
     }
@@ -225,14 +255,14 @@ mod tests {
         }
         let operation = Operation::of(method.as_str(), path)?;
         let body = Bytes::copy_from_slice(body.as_bytes());
-        Wanted::read(&Call { method: &method, operation, headers: &map, body, key: None, hold: None })
+        Wanted::read(&Call { method: &method, operation, query: "", headers: &map, body, key: None, hold: None })
     }
 
     #[test]
     fn the_path_wins_over_the_body() {
         let wanted = read(Method::POST, "/openai/deployments/d%2F1/chat/completions", &[], r#"{"model":"m"}"#).unwrap();
-        assert_eq!(wanted.model, "d/1");
-        assert_eq!(read(Method::POST, "/v1/embeddings", &[], r#"{"model":"m"}"#).unwrap().model, "m");
+        assert_eq!(wanted.model.as_deref(), Some("d/1"));
+        assert_eq!(read(Method::POST, "/v1/embeddings", &[], r#"{"model":"m"}"#).unwrap().model.as_deref(), Some("m"));
     }
 
     #[test]
@@ -251,7 +281,25 @@ mod tests {
         assert_eq!(post(chat, &[], "{}"), Some(Fault::MissingModel));
         assert_eq!(post(chat, &[], r#"{"model":7}"#), Some(Fault::InvalidModel));
         assert!(matches!(post(chat, &[], "[]"), Some(Fault::InvalidJson { .. })));
-        assert!(matches!(post("/v1/files", &[], "{}"), Some(Fault::Unsupported(_))));
-        assert!(matches!(read(Method::GET, "/v1/files/f", &[], ""), Err(Fault::Unsupported(_))));
+    }
+
+    #[test]
+    fn what_changes_objects_and_what_is_remembered() {
+        let table = [
+            (Method::POST, "/v1/chat/completions", r#"{"model":"m"}"#, Some("m"), false, false),
+            (Method::POST, "/v1/chat/completions", r#"{"model":"m","store":true}"#, Some("m"), true, true),
+            (Method::POST, "/v1/responses", r#"{"model":"m"}"#, Some("m"), false, true),
+            (Method::POST, "/v1/responses", r#"{"model":"m","store":false}"#, Some("m"), false, false),
+            (Method::POST, "/v1/responses", r#"{"previous_response_id":"r"}"#, None, false, true),
+            (Method::POST, "/v1/batches/b/cancel", "", None, true, true),
+            (Method::GET, "/v1/files/f", "", None, false, true),
+            (Method::DELETE, "/v1/files/f", "", None, true, false),
+            (Method::GET, "/v1/files", "", None, true, false),
+        ];
+        for (method, path, body, model, changes, pins) in table {
+            let wanted = read(method.clone(), path, &[], body).unwrap();
+            let found = (wanted.model.as_deref(), wanted.creates_object, wanted.makes_pins);
+            assert_eq!(found, (model, changes, pins), "{method} {path} {body}");
+        }
     }
 }

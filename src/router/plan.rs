@@ -64,6 +64,8 @@ pub struct Plan {
     attempts: usize,
     /// The largest context that was too small for it.
     too_small: Option<u64>,
+    /// The only backend that may serve it, where it asks for what that one holds.
+    only: Option<BackendId>,
     /// Who was passed over, and why, each once.
     passed_over: Vec<(BackendId, Reason)>,
     /// What it needs.
@@ -74,11 +76,30 @@ impl Plan {
     /// Begins with the route that `model` names in a table; none if no route has the name.
     pub fn of(table: &Arc<Table>, model: &str, need: Need) -> Option<Self> {
         let route = table.find(model)?;
-        Some(Self {
+        let matched = route.matched(model).map(Arc::from);
+        Some(Self::on(table, route, matched, need))
+    }
+
+    /// Begins with a route of a table, of which only one backend may serve.
+    pub fn pinned(table: &Arc<Table>, route: &Arc<RouteEntry>, only: &BackendId, need: Need) -> Self {
+        Self { only: Some(only.clone()), ..Self::on(table, route, None, need) }
+    }
+
+    /// Only this backend of the route may serve. False if it has no such.
+    pub fn pin(&mut self, only: &BackendId) -> bool {
+        let is_there = self.route.candidates().any(|member| member.backend.id() == only);
+        if is_there {
+            self.only = Some(only.clone());
+        }
+        is_there
+    }
+
+    fn on(table: &Arc<Table>, route: &Arc<RouteEntry>, matched: Option<Arc<str>>, need: Need) -> Self {
+        Self {
             table: Arc::clone(table),
             route: Arc::clone(route),
             asked: Arc::clone(route),
-            matched: route.matched(model).map(Arc::from),
+            matched,
             waiting: VecDeque::new(),
             visited: Vec::new(),
             first_tried: None,
@@ -86,9 +107,10 @@ impl Plan {
             again: Vec::new(),
             attempts: 0,
             too_small: None,
+            only: None,
             passed_over: Vec::new(),
             need,
-        })
+        }
     }
 
     /// Whether it was made by this table.
@@ -122,6 +144,11 @@ impl Plan {
     /// Whether a backend was tried in this request.
     pub fn has_tried(&self, backend: &BackendId) -> bool {
         self.first_tried.as_ref() == Some(backend) || self.further_tried.contains(backend)
+    }
+
+    /// Whether a backend may serve it and was not tried in this request.
+    pub fn is_new(&self, backend: &BackendId) -> bool {
+        self.only.as_ref().is_none_or(|only| only == backend) && !self.has_tried(backend)
     }
 
     /// A tried backend may be called once more, from `at` on.
@@ -165,7 +192,7 @@ impl Plan {
 
     /// Whether it is a backend's turn.
     pub(super) fn turn(&self, backend: &BackendId, now: Instant) -> Turn {
-        if !self.has_tried(backend) {
+        if self.is_new(backend) {
             return Turn::First;
         }
         match self.again.iter().find(|(known, _)| known == backend) {
@@ -184,6 +211,9 @@ impl Plan {
     /// its fallbacks. `after` is the error that made it leave, for the lists that serve one error only. False if there is
     /// none.
     pub fn fall_back(&mut self, after: Option<ErrorType>) -> bool {
+        if self.only.is_some() {
+            return false;
+        }
         self.visited.push(self.route.config.name.clone());
         let config = &self.route.config;
         let special = match after {

@@ -196,6 +196,16 @@ impl Table {
         self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| matches(route.config.name.as_str(), name)))
     }
 
+    /// The first route by which one may come to a backend, those on which it has a share before those that keep it drained.
+    pub fn route_to(&self, backend: &BackendId, may_use: impl Fn(&str) -> bool) -> Option<&Arc<RouteEntry>> {
+        let all = self.routes.values().chain(&self.wildcards).filter(|route| may_use(route.config.name.as_str()));
+        let rank = |route: &&Arc<RouteEntry>| {
+            let member = route.candidates().find(|member| member.backend.id() == backend)?;
+            Some((member.weight == 0, route.index))
+        };
+        all.filter_map(|route| Some((rank(&route)?, route))).min_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+    }
+
     /// The route of exactly this name.
     fn named(&self, name: &RouteName) -> Option<&Arc<RouteEntry>> {
         self.routes.get(name).or_else(|| self.wildcards.iter().find(|route| route.config.name == *name))

@@ -122,13 +122,15 @@ async fn enter<'a>(
     let body = read_body(payload, request.headers(), config.server.max_request_bytes).await.map_err(Reply::Fault)?;
     record.request_bytes = body.len();
     record.receive(clock::now());
-    Ok(Call { method: request.method(), operation, headers: request.headers(), body, key, hold: None })
+    let query = request.uri().query().unwrap_or_default();
+    Ok(Call { method: request.method(), operation, query, headers: request.headers(), body, key, hold: None })
 }
 
 /// A call that outlives its request's handler: the answer's body goes on with it.
 struct OwnCall {
     method: Method,
     operation: Operation,
+    query: String,
     headers: HeaderMap,
     body: Bytes,
     key: Option<ClientKey>,
@@ -142,6 +144,7 @@ impl OwnCall {
         Self {
             method: call.method.clone(),
             operation: call.operation,
+            query: call.query.to_owned(),
             headers,
             body: call.body,
             key: call.key.cloned(),
@@ -161,9 +164,10 @@ async fn hold(
     let id = record.shown_id.clone();
     let (serving, heard) = (Rc::clone(worker), Rc::clone(&hold));
     let flight = Box::pin(async move {
-        let OwnCall { method, operation, headers, body, key } = *call;
+        let OwnCall { method, operation, query, headers, body, key } = *call;
         let hold = Some(&*heard);
-        let call = Call { method: &method, operation, headers: &headers, body, key: key.as_ref(), hold };
+        let key = key.as_ref();
+        let call = Call { method: &method, operation, query: &query, headers: &headers, body, key, hold };
         let reply = serving.proxy.serve(&mut record, &call).await;
         (record, reply)
     });
@@ -333,6 +337,7 @@ fn count_auth_failure(worker: &Worker, fault: &Fault) {
         | Fault::InvalidModel
         | Fault::UnknownModel(_)
         | Fault::UnknownHeader { .. }
+        | Fault::UnknownResource(_)
         | Fault::UnknownUrl(_)
         | Fault::Unsupported(_)
         | Fault::MethodNotAllowed(_)

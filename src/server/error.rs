@@ -52,6 +52,12 @@ impl ErrorAnswer {
                 (404, invalid, "model_not_found", Some("model"), message)
             }
             Fault::UnknownHeader { code, name } => (400, invalid, *code, None, format!("`{name}` is not known here")),
+            Fault::UnknownResource(what) => {
+                let message = format!(
+                    "no backend is known for \"{what}\": send x-breakwater-backend or x-breakwater-route with the name of one"
+                );
+                (404, invalid, "unknown_resource", None, message)
+            }
             Fault::UnknownUrl(url) => (404, invalid, "unknown_url", None, format!("Unknown request URL: {url}")),
             Fault::Unsupported(what) => {
                 (404, invalid, "unsupported_endpoint", None, format!("not served by this gateway: {what}"))
@@ -98,6 +104,7 @@ impl ErrorAnswer {
             | Fault::InvalidModel
             | Fault::UnknownModel(_)
             | Fault::UnknownHeader { .. }
+            | Fault::UnknownResource(_)
             | Fault::UnknownUrl(_)
             | Fault::Unsupported(_)
             | Fault::ContentEncoding(_)

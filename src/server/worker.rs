@@ -13,6 +13,7 @@ use super::key_limits::KeyLimits;
 use super::scrape::Scrapes;
 use crate::backend::Waiting;
 use crate::proxy::Proxy;
+use crate::proxy::pins::Pins;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
 use crate::telemetry::access_log::{AccessLog, WorkerLog};
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) scrapes: Scrapes,
     /// The limits of client keys.
     pub(super) key_limits: KeyLimits,
+    /// Who holds which object.
+    pub(super) pins: Arc<Pins>,
     /// When the gateway started, in seconds since the epoch.
     pub(super) started_at: u64,
     /// From SIGTERM on: not ready, and every answer closes its connection.
@@ -74,6 +77,7 @@ impl Shared {
             auth_failures,
             scrapes: Scrapes::default(),
             key_limits: KeyLimits::default(),
+            pins: Pins::new(),
             started_at: crate::clock::unix_now().as_secs(),
             draining: AtomicBool::new(false),
             cut: AtomicBool::new(false),

@@ -128,7 +128,7 @@ fn fields_that_steer_the_gateway() {
         r#"{"stream":true,"store":true,"background":true,"n":2,"max_tokens":100,"conversation":{"id":"c_1"},
         "previous_response_id":"resp_1","timeout":2.5,"stream_timeout":"1","num_retries":0,"disable_fallbacks":true}"#,
     );
-    assert!(found.stream() && found.store() && found.background());
+    assert!(found.stream() && found.store() == Some(true) && found.background());
     assert_eq!(found.object_ids(), ["c_1", "resp_1"]);
     assert_eq!(found.token_estimate(), (found.bytes().len() as u64 / 4 + 200, 0));
     assert_eq!(body("{}").token_estimate(), (0, 1));

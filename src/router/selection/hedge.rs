@@ -82,8 +82,7 @@ fn choose(plan: &Plan, beside: Place, lost: &[Place], bench: &mut Bench<'_>) -> 
 
 /// Whether this request may call it beside another: new to it, and no reasoning call there, which takes long by its nature.
 fn may_serve(plan: &Plan, member: &Candidate) -> bool {
-    let is_new = !plan.has_tried(member.backend.id());
-    is_new && 0 < member.weight && plan.fits(member) && !member.is_reasoning(&plan.need)
+    plan.is_new(member.backend.id()) && 0 < member.weight && plan.fits(member) && !member.is_reasoning(&plan.need)
 }
 
 /// Whether it is fit to save a request: a hedge is no trial.
