@@ -24,6 +24,7 @@ mod latency;
 mod limits;
 mod litellm;
 mod metrics;
+mod objects;
 mod queue;
 mod reload;
 mod retries;

@@ -14,7 +14,7 @@ pub(crate) use self::client::{Answer, Ask, Client, Ending, words_of};
 pub(crate) use self::gateway::{Gateway, Setup};
 pub(crate) use self::providers::{Providers, rate_limited, route, status, status_as};
 pub(crate) use self::scrape::{Sample, Scrape};
-pub(crate) use self::scripted::{Scripted, in_chunks, with_length};
+pub(crate) use self::scripted::{Scripted, in_chunks, missing, with_length};
 use breakwater::clock;
 
 /// Longest a story waits for something that must come: far above what a loaded machine needs, and below the limits that the

@@ -27,6 +27,24 @@ impl Scripted {
         Self { address, targets }
     }
 
+    /// A configuration with each as a backend of its name, and the route `r` that tries them in their order. `more` follows it.
+    pub(crate) fn yaml_of(all: &[(&str, &Self)], more: &str) -> String {
+        let mut yaml = "model_list:\n".to_owned();
+        for (name, Self { address, .. }) in all {
+            yaml.push_str(&format!(
+                "  - model_name: {name}\n    litellm_params: {{model: m, api_key: k, api_type: openai, \
+                 api_base: \"http://{address}/v1\"}}\n"
+            ));
+        }
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        format!("{yaml}router:\n{}{more}", super::route("r", &names, ""))
+    }
+
+    /// The targets it was asked for, in order.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.targets.lock().unwrap().clone()
+    }
+
     /// A configuration with it as the one backend of the route `r`.
     pub(crate) fn yaml(&self, more: &str) -> String {
         let address = self.address;
@@ -46,6 +64,13 @@ impl Scripted {
 pub(crate) fn with_length(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
+}
+
+/// An error as OpenAI writes it for an object that it does not have.
+pub(crate) fn missing() -> Vec<u8> {
+    let body = r#"{"error":{"message":"No such object","type":"invalid_request_error","param":"id","code":null}}"#;
+    let head = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length";
+    format!("{head}: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
 /// An event stream in chunks of so many bytes each.
