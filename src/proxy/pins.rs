@@ -1,7 +1,7 @@
 //! Which backend holds an object that a provider made: a response, a file, a batch (spec/wire.md 1.4).
 //!
 //! An object lives in one provider account, so what asks for it must go there. [`Pins`] is the process's memory of that; a
-//! [`Board`] is one part of it, a plain type that is handed `now`.
+//! `Board` is one part of it, a plain type that is handed `now`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
