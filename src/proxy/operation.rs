@@ -226,11 +226,8 @@ impl Operation {
 
     /// The id of the object that the path is about: `file-1` in `files/file-1/content`.
     pub fn object_id(&self) -> Option<Cow<'_, str>> {
-        let at = if self.text.starts_with("chat/completions/") || self.text.starts_with("fine_tuning/jobs/") {
-            2
-        } else {
-            1
-        };
+        // `fine_tuning/jobs/ID`, `chat/completions/ID`, `audio/voices/ID`: a family has a name of two parts.
+        let at = if matches!(self.first_segment(), "audio" | "chat" | "fine_tuning" | "images") { 2 } else { 1 };
         self.segments().nth(at)
     }
 
@@ -374,6 +371,20 @@ mod tests {
         assert_eq!(Operation::of("GET", "/v1/models/a/b").unwrap().models_id().as_deref(), Some("a/b"));
         assert!(Operation::of("POST", "/v1/files").unwrap().creates_object());
         assert!(!Operation::of("POST", "/v1/embeddings").unwrap().creates_object());
+    }
+
+    #[test]
+    fn the_object_that_a_path_is_about() {
+        for (path, id) in [
+            ("/v1/files/file-1/content", Some("file-1")),
+            ("/v1/chat/completions/c_1/messages", Some("c_1")),
+            ("/v1/fine_tuning/jobs/j_1", Some("j_1")),
+            ("/v1/fine_tuning/checkpoints/k_1/permissions", Some("k_1")),
+            ("/v1/audio/voices", None),
+            ("/v1/vector_stores/v%2F1/files/f", Some("v/1")),
+        ] {
+            assert_eq!(Operation::of("GET", path).unwrap().object_id().as_deref(), id, "{path}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::json;
+use super::json::{self, Members};
 use crate::clock::Instant;
 use crate::config::{ClientKey, IdentityHash};
 
@@ -77,8 +77,11 @@ impl Pins {
 
     /// Remembers what an answer says is there.
     pub fn put_named(&self, answer: &[u8], owner: Owner, backend: IdentityHash, now: Instant) {
-        for key in ID_KEYS {
-            if let Some(id) = json::find(answer, key).and_then(json::string) {
+        // One walk, whatever the length: an answer may hold images.
+        for member in Members::of(answer).map_while(Result::ok) {
+            if ID_KEYS.iter().any(|key| json::is_key(&answer[member.key.clone()], key))
+                && let Some(id) = json::string(&answer[member.value])
+            {
                 self.put(&id, owner, backend, now);
             }
         }

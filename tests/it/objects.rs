@@ -91,3 +91,16 @@ fn without_a_word_the_default_route_serves_and_lists_only_where_they_are_wanted(
     let list = gateway.ask(&Ask::get("/v1/files?after=x").header("x-breakwater-backend", "one"));
     assert_eq!((list.trail(), one.targets().pop().as_deref()), ("one=200", Some("/v1/files?after=x")), "{list:?}");
 }
+
+#[test]
+fn nobody_stands_in_for_who_holds_it_and_a_search_says_what_it_does_not_know() {
+    let error = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\n{}".as_bytes().to_vec();
+    let one = Scripted::start(vec![with_length(r#"{"id":"resp_1"}"#), error]);
+    let two = Scripted::start(vec![missing()]);
+    let gateway = Gateway::start(Scripted::yaml_of(&[("one", &one), ("two", &two)], ""));
+    assert_eq!(gateway.ask(&Ask::post("/v1/responses", r#"{"model":"r","input":"x"}"#)).trail(), "one=200");
+    let pinned = gateway.ask(&Ask::get("/v1/responses/resp_1"));
+    assert_eq!((pinned.status(), two.calls()), (500, 0), "{pinned:?}");
+    let sought = gateway.ask(&Ask::get("/v1/files/file-1").header("x-breakwater-route", "r"));
+    assert_eq!((sought.status(), two.calls()), (500, 1), "it may be where nobody could say: {sought:?}");
+}
