@@ -16,6 +16,7 @@
 //! - [`error`], [`clock`]: the words and the time that all of them share.
 
 pub mod backend;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -25,6 +25,7 @@ use actix_web::{HttpResponse, HttpServer};
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use self::admin::Admin;
@@ -41,6 +42,9 @@ use crate::telemetry::labels::{ActorKind, Label as _};
 
 /// How long a request's head may take to arrive (spec/wire.md 1.3).
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a client's TLS handshake may take: as long as a head, and for the same reason.
+const HANDSHAKE_LIMIT: Duration = HEAD_LIMIT;
 
 /// Connections that wait to be accepted: a burst of clients between two turns of the accepting thread.
 const BACKLOG: i32 = 1_024;
@@ -106,6 +110,9 @@ impl Server {
         let drain_limit = settings.shutdown_delay + settings.shutdown_timeout + LAST_WORDS;
         actix_rt::spawn(event_loop::watch(metrics.event_loop_lag.child(&["control"])));
         let (factory_shared, factory_supervisor) = (Arc::clone(&shared), supervisor.clone());
+        let tls = settings.tls.is_some().then(|| supervisor.certificate().server_config());
+        let tls = tls.transpose().map_err(std::io::Error::other)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let server = HttpServer::new(move || {
             let shared = Arc::clone(&factory_shared);
             let worker = make_worker(shared, &factory_supervisor);
@@ -120,22 +127,27 @@ impl Server {
         .workers(workers)
         .keep_alive(settings.keep_alive)
         .client_request_timeout(HEAD_LIMIT)
+        .tls_handshake_timeout(HANDSHAKE_LIMIT)
         .h1_allow_half_closed(false)
         .tcp_nodelay(true)
         .disable_signals()
         .shutdown_timeout(drain_limit.as_secs() + 1)
         .on_connect(|connection, _| {
-            if let Some(socket) = connection.downcast_ref::<TcpStream>() {
+            let under_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|stream| stream.get_ref().0);
+            if let Some(socket) = connection.downcast_ref::<TcpStream>().or_else(under_tls) {
                 limit_stalls(socket);
             }
-        })
-        .listen_auto_h2c(listener)?;
+        });
+        let server = match tls {
+            Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+            None => server.listen_auto_h2c(listener)?,
+        };
         let address = server.addrs().first().copied().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
         let server = server.run();
         let handle = server.handle();
         let ended = actix_rt::spawn(server);
         let hash = table.config.hash.as_str();
-        info!(%address, workers, version = env!("CARGO_PKG_VERSION"), config = hash, "listening");
+        info!(%address, scheme, workers, version = env!("CARGO_PKG_VERSION"), config = hash, "listening");
         Ok(Self { handle, shared, address, admin: None, signals, ended })
     }
 

@@ -20,6 +20,7 @@ use actix::{Actor as _, Addr};
 use self::actor::{Apply, Join, SupervisorActor};
 use self::observer::Edges;
 use self::prepare::prepare;
+use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::router::{CurrentTable, RouterRemote};
 use crate::telemetry::Metrics;
@@ -29,6 +30,7 @@ use crate::telemetry::Metrics;
 pub struct Supervisor {
     addr: Addr<SupervisorActor>,
     current: CurrentTable,
+    certificate: Certificate,
     metrics: Arc<Metrics>,
 }
 
@@ -41,8 +43,8 @@ impl Supervisor {
         let prepared = prepare(config)?;
         let observer = Arc::new(Edges::new(Arc::clone(&metrics)));
         let actor = SupervisorActor::new(config, prepared, Arc::clone(&metrics), observer);
-        let current = actor.current().clone();
-        Ok(Self { addr: actor.start(), current, metrics })
+        let (current, certificate) = (actor.current().clone(), actor.certificate().clone());
+        Ok(Self { addr: actor.start(), current, certificate, metrics })
     }
 
     /// Whether a configuration could be put in force. Reads certificates from the disk.
@@ -51,6 +53,11 @@ impl Supervisor {
     /// As [`Supervisor::start`].
     pub fn check(config: &Config) -> Result<(), String> {
         prepare(config).map(drop)
+    }
+
+    /// The listener's certificate, where the configuration names one.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
 
     /// The table in force.

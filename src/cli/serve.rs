@@ -120,9 +120,6 @@ fn bind_admin(admin: &Admin) -> Result<Option<TcpListener>, (u8, String)> {
 
 /// Starts everything but the operators' door. Must run on the control arbiter.
 pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, String)> {
-    if config.server.tls.is_some() {
-        return Err((INVALID, "server.tls: this version does not serve TLS yet; put a TLS proxy in front".to_owned()));
-    }
     if config.auth.keys.is_empty() && !config.server.host.is_loopback() {
         warn!(host = %config.server.host, "no client key is configured: anyone who reaches this address can spend yours");
     }
@@ -144,8 +141,6 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
 fn inert(config: &Config) -> Vec<&'static str> {
     let set = [
         ("server.cors_origins", !config.server.cors_origins.is_empty()),
-        ("defaults.default_route", config.defaults.default_route.is_some()),
-        ("defaults.list_endpoints", config.defaults.list_endpoints),
         ("defaults.rewrite_response_model", config.defaults.rewrite_response_model),
     ];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()

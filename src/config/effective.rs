@@ -189,12 +189,9 @@ fn process(out: &mut Page, config: &Config) {
     for setting in &outline.0 {
         let (key, shown) = (setting.key.as_ref(), setting.shown.as_str());
         match key {
-            "server.tls" => {
-                if let Some((cert, key)) = &config.server.tls {
-                    tree.put("server.tls.cert_file", &word(cert));
-                    tree.put("server.tls.key_file", &word(key));
-                }
-            }
+            // Its files say it.
+            "server.tls" => {}
+            "server.tls.cert_file" | "server.tls.key_file" => tree.put(key, &word(shown)),
             "server.workers" if config.server.workers.is_none() => tree.put_default(key, "one per core"),
             "admin.token" if config.admin.token.is_some() => {
                 tree.put(key, &secret(&config.admin.token_reference, "admin token"));

@@ -444,8 +444,11 @@ fn of_server(out: &mut Outline, server: &Server) {
         ResponseHeaders::None => "none",
     };
     out.put("server.response_headers", shape);
-    let files = tls.as_ref().map_or_else(|| "off".to_owned(), |(cert, key)| format!("{cert}, {key}"));
-    out.put("server.tls", files);
+    out.put("server.tls", if tls.is_some() { "on" } else { "off" });
+    if let Some((cert, key)) = tls {
+        out.put("server.tls.cert_file", cert);
+        out.put("server.tls.key_file", key);
+    }
     out.put("server.cors_origins", list(cors_origins));
 }
 

@@ -12,6 +12,7 @@ use super::{
     Telemetry, WatchMode,
 };
 use super::{scalar, url};
+use crate::certificate::{self, Flaw};
 
 /// Shorter master keys can be guessed.
 const MIN_MASTER_KEY: usize = 16;
@@ -129,13 +130,10 @@ fn tls(context: &Context<'_>, own: &Section<'_>) -> Option<(String, String)> {
     let pair = match files {
         (None, None) => None,
         (Some(cert), Some(key)) => {
-            let readable = [&cert, &key].map(|file| is_readable(context, file));
-            readable.iter().all(Option::is_some).then(|| {
-                let resolved = |file: &Located<String>| {
-                    context.resolve(file.at.place.file, &file.value).to_string_lossy().into_owned()
-                };
-                (resolved(&cert), resolved(&key))
-            })
+            let resolved = |file: &Located<String>| {
+                context.resolve(file.at.place.file, &file.value).to_string_lossy().into_owned()
+            };
+            is_pair(context, &cert, &key).then(|| (resolved(&cert), resolved(&key)))
         }
         (Some(one), None) | (None, Some(one)) => {
             let help = "give `cert_file` and `key_file`, or neither".to_owned();
@@ -147,22 +145,43 @@ fn tls(context: &Context<'_>, own: &Section<'_>) -> Option<(String, String)> {
     pair
 }
 
-/// Checks that a TLS or CA file can be read and is PEM; none if not, which has been said.
+/// Whether a certificate and its key can be used; if not, that has been said.
+fn is_pair(context: &Context<'_>, cert: &Located<String>, key: &Located<String>) -> bool {
+    if context.is_opaque(&cert.value) || context.is_opaque(&key.value) {
+        return true;
+    }
+    let (Some(chain), Some(secret)) = (contents(context, cert), contents(context, key)) else { return false };
+    let Err(flaw) = certificate::parse(&chain, &secret) else { return true };
+    match flaw {
+        Flaw::Chain(text) => context.error("BW705", &cert.at, format!("`{}` {text}", cert.value), None),
+        Flaw::Key(text) => context.error("BW705", &key.at, format!("`{}` {text}", key.value), None),
+        Flaw::Pair => {
+            let help = "the first certificate of the chain must be the key's own".to_owned();
+            let problem = format!("`{}` is not the key of the certificate in `{}`", key.value, cert.value);
+            context.error("BW705", &key.at, problem, Some(help));
+        }
+    }
+    false
+}
+
+/// A file's bytes; none if it cannot be read, which has been said.
+fn contents(context: &Context<'_>, file: &Located<String>) -> Option<Vec<u8>> {
+    let read = context.read(&context.resolve(file.at.place.file, &file.value));
+    let said = |error| context.error("BW705", &file.at, format!("`{}` cannot be read: {error}", file.value), None);
+    read.map_err(said).ok()
+}
+
+/// Checks that a CA file can be read and is PEM; none if not, which has been said.
 pub(super) fn is_readable(context: &Context<'_>, file: &Located<String>) -> Option<()> {
     if context.is_opaque(&file.value) {
         return Some(());
     }
-    let path = context.resolve(file.at.place.file, &file.value);
-    match context.read(&path) {
-        Err(error) => {
-            context.error("BW705", &file.at, format!("`{}` cannot be read: {error}", file.value), None);
-            None
-        }
-        Ok(bytes) if !bytes.windows(11).any(|window| window == b"-----BEGIN ") => {
+    match contents(context, file)? {
+        bytes if !bytes.windows(11).any(|window| window == b"-----BEGIN ") => {
             context.error("BW705", &file.at, format!("`{}` is no PEM file", file.value), None);
             None
         }
-        Ok(_) => Some(()),
+        _ => Some(()),
     }
 }
 

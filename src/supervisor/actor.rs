@@ -10,9 +10,10 @@ use tracing::error;
 use super::departed::Departed;
 use super::gone::Gone;
 use super::observer::Edges;
-use super::prepare::{Prepared, prepare};
+use super::prepare::{Prepared, PreparedBackend, prepare};
 use super::scopes::Registry;
 use crate::backend::{Backend, Observer as _};
+use crate::certificate::Certificate;
 use crate::clock::{self, Instant};
 use crate::config::{BackendId, Config};
 use crate::health::{Checkers, Subject};
@@ -53,26 +54,29 @@ pub(super) struct SupervisorActor {
     registry: Registry,
     routers: Vec<RouterRemote>,
     current: CurrentTable,
+    certificate: Certificate,
     metrics: Arc<Metrics>,
     observer: Arc<Edges>,
     checkers: Checkers,
 }
 
 impl SupervisorActor {
-    pub(super) fn new(
-        config: &Arc<Config>,
-        prepared: HashMap<BackendId, Prepared>,
-        metrics: Arc<Metrics>,
-        observer: Arc<Edges>,
-    ) -> Self {
+    pub(super) fn new(config: &Arc<Config>, prepared: Prepared, metrics: Arc<Metrics>, observer: Arc<Edges>) -> Self {
+        let certificate = Certificate::default();
+        certificate.renew(prepared.certificate);
         let (mut registry, mut gone) = (Registry::new(), Gone::default());
         let earlier = Earlier { backends: HashMap::new(), gone: &mut gone, table: None };
-        let built = build(config, prepared, earlier, &mut registry, &metrics, &observer);
+        let built = build(config, prepared.backends, earlier, &mut registry, &metrics, &observer);
         let (backends, current) = (built.kept, CurrentTable::new(built.table));
         let mut checkers = Checkers::default();
         checkers.follow(built.subjects);
         let departed = Departed::default();
-        Self { backends, gone, departed, registry, routers: Vec::new(), current, metrics, observer, checkers }
+        let routers = Vec::new();
+        Self { backends, gone, departed, registry, routers, current, certificate, metrics, observer, checkers }
+    }
+
+    pub(super) fn certificate(&self) -> &Certificate {
+        &self.certificate
     }
 
     pub(super) fn current(&self) -> &CurrentTable {
@@ -113,8 +117,9 @@ impl SupervisorActor {
         let earlier_config = Arc::clone(&table.config);
         let earlier = Earlier { backends: known, gone: &mut self.gone, table: Some(table) };
         let Built { table, kept, subjects } =
-            build(config, prepared, earlier, &mut self.registry, &self.metrics, &self.observer);
+            build(config, prepared.backends, earlier, &mut self.registry, &self.metrics, &self.observer);
         self.backends = kept;
+        self.certificate.renew(prepared.certificate);
         self.checkers.follow(subjects);
         self.current.set(Arc::clone(&table));
         for router in &self.routers {
@@ -181,7 +186,7 @@ struct Built {
 /// Starts what is new, reconfigures what goes on under the same identity, and builds the table over both.
 fn build(
     config: &Arc<Config>,
-    prepared: HashMap<BackendId, Prepared>,
+    prepared: HashMap<BackendId, PreparedBackend>,
     mut earlier: Earlier<'_>,
     registry: &mut Registry,
     metrics: &Arc<Metrics>,
@@ -192,7 +197,7 @@ fn build(
     let mut kept = HashMap::new();
     let mut subjects = Vec::new();
     let mut ready = HashMap::new();
-    for (id, Prepared { target, tls }) in prepared {
+    for (id, PreparedBackend { target, tls }) in prepared {
         let Some(wanted) = config.backends.get(&id) else { continue };
         let known = matched.remove(&id);
         let scopes = registry.scopes(wanted);

@@ -38,5 +38,6 @@ mod shutdown;
 mod streaming;
 mod support;
 mod tidy;
+mod tls;
 mod tokens;
 mod traces;

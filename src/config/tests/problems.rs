@@ -1,5 +1,7 @@
 //! Each code with its place and path, and what all problems have in common.
 
+use std::sync::LazyLock;
+
 use super::*;
 
 /// Two good backends with client keys, so that only what a test adds is remarked. Lines 1 to 8.
@@ -16,12 +18,22 @@ model_list:
       api_version: 2024-10-21
 ";
 
+/// A certificate and its key, made once, and a key that is another's.
+static TLS: LazyLock<[String; 3]> = LazyLock::new(|| {
+    let [one, other] = [(), ()].map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+    [one.cert.pem(), one.signing_key.serialize_pem(), other.signing_key.serialize_pem()]
+});
+
 fn fixture() -> Fixture {
+    let [cert, key, other] = TLS.each_ref();
     Fixture::seed()
         .with("MASTER", "a-master-key-that-is-long")
         .with("EMPTY", "")
         .file("none.key", "")
-        .file("cert.pem", "-----BEGIN CERTIFICATE-----\n")
+        .file("cert.pem", cert)
+        .file("key.pem", key)
+        .file("other.pem", other)
+        .file("cut.pem", &cert[..cert.len() / 2])
         .file("bad.pem", "no pem")
 }
 
@@ -234,8 +246,12 @@ fn settings_of_the_process_have_their_codes_and_places() {
         ("auth: {keys: [{name: k}]}", "BW206E 1:15 auth.keys[0]"),
         ("server: {tls: {cert_file: cert.pem}}", "BW705E 1:27 server.tls.cert_file"),
         ("server: {tls: {cert_file: cert.pem, key_file: gone.pem}}", "BW705E 1:47 server.tls.key_file"),
-        ("server: {tls: {cert_file: bad.pem, key_file: cert.pem}}", "BW705E 1:27 server.tls.cert_file"),
-        ("server: {tls: {cert_file: cert.pem, key_file: cert.pem}}", ""),
+        ("server: {tls: {cert_file: bad.pem, key_file: key.pem}}", "BW705E 1:27 server.tls.cert_file"),
+        ("server: {tls: {cert_file: cut.pem, key_file: key.pem}}", "BW705E 1:27 server.tls.cert_file"),
+        ("server: {tls: {cert_file: key.pem, key_file: cert.pem}}", "BW705E 1:27 server.tls.cert_file"),
+        ("server: {tls: {cert_file: cert.pem, key_file: cert.pem}}", "BW705E 1:47 server.tls.key_file"),
+        ("server: {tls: {cert_file: cert.pem, key_file: other.pem}}", "BW705E 1:47 server.tls.key_file"),
+        ("server: {tls: {cert_file: cert.pem, key_file: key.pem}}", ""),
         ("admin: {port: 4000}", "BW706E 1:15 admin.port"),
         ("telemetry: {otlp_endpoint: http://h}", ""),
         ("telemetry: {otlp_endpoint: 'h:4318'}", "BW404E 1:28 telemetry.otlp_endpoint"),

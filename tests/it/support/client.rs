@@ -2,9 +2,13 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use breakwater::clock::{self, Instant};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::Value;
 
 use super::PATIENCE;
@@ -124,6 +128,8 @@ enum Framing {
 /// A connection.
 pub(crate) struct Client {
     stream: TcpStream,
+    /// TLS over the stream, if it is spoken.
+    tls: Option<ClientConnection>,
     buffer: Vec<u8>,
     framing: Framing,
     started: Instant,
@@ -137,7 +143,29 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         let answer = Answer::default();
-        Ok(Self { stream, buffer: Vec::new(), framing: Framing::Over, started: clock::now(), answer })
+        let (buffer, framing) = (Vec::new(), Framing::Over);
+        Ok(Self { stream, tls: None, buffer, framing, started: clock::now(), answer })
+    }
+
+    /// Connects and shakes hands with whom this certificate is trusted for `localhost`; a refusal is the error.
+    pub(crate) fn connect_tls(address: SocketAddr, trusted: &str, protocols: &[&str]) -> std::io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let mut tls = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut client = Self::connect(address)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream)?;
+        }
+        Ok(Self { tls: Some(tls), ..client })
+    }
+
+    /// The protocol that was agreed upon.
+    pub(crate) fn protocol(&self) -> Option<&str> {
+        self.tls.as_ref()?.alpn_protocol().map(|name| std::str::from_utf8(name).expect("a protocol's name is text"))
     }
 
     /// Sends a request.
@@ -145,7 +173,10 @@ impl Client {
         self.started = clock::now();
         self.answer = Answer::default();
         // A server may have answered and closed before it has read all of a body that it does not want.
-        let _ = self.stream.write_all(&ask.bytes());
+        let _ = match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write_all(&ask.bytes()),
+            None => self.stream.write_all(&ask.bytes()),
+        };
     }
 
     /// Sends a request and reads its whole answer.
@@ -271,7 +302,11 @@ impl Client {
     /// False at the connection's end, by FIN or RST.
     fn read_some(&mut self) -> bool {
         let mut bytes = [0; 16 << 10];
-        match self.stream.read(&mut bytes) {
+        let read = match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut bytes),
+            None => self.stream.read(&mut bytes),
+        };
+        match read {
             Ok(0) => false,
             Ok(read) => {
                 self.buffer.extend_from_slice(&bytes[..read]);

@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     yaml: String,
     environment: Vec<(String, String)>,
     workers: u32,
+    /// Files beside the configuration.
+    files: Vec<(String, String)>,
     /// The operators' listener on a free port, or wherever the configuration has it.
     free_admin_port: bool,
 }
@@ -28,7 +30,13 @@ pub(crate) struct Setup {
 impl Setup {
     /// This configuration, no environment, two workers.
     pub(crate) fn new(yaml: impl Into<String>) -> Self {
-        Self { yaml: yaml.into(), environment: Vec::new(), workers: 2, free_admin_port: true }
+        Self { yaml: yaml.into(), environment: Vec::new(), workers: 2, files: Vec::new(), free_admin_port: true }
+    }
+
+    /// One more file beside the configuration.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
     }
 
     /// One more variable.
@@ -64,6 +72,9 @@ impl Setup {
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("config.yaml");
         std::fs::write(&file, &self.yaml).unwrap();
+        for (name, text) in &self.files {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
         let admin: &[&str] = if self.free_admin_port { &["--admin-port", "0"] } else { &[] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_breakwater"))
             .arg("--config")
