@@ -309,8 +309,16 @@ impl Backend {
         Ok(permit)
     }
 
+    /// Whoever lifts blocks wants it called: what the provider said is left must not keep it from that.
+    fn forget_figures(&self, command: Command) {
+        if command == (Command::Reset { blocks: true }) {
+            self.scopes.ledger.forget();
+        }
+    }
+
     /// Tells the actor an operator's wish.
     pub fn command(&self, command: Command) {
+        self.forget_figures(command);
         // One per admin call.
         self.line().order(Wish::Do(command));
     }
@@ -318,6 +326,7 @@ impl Backend {
     /// Has the actor do what an operator wants, and waits until the cell shows it: for the admin listener, not for the request
     /// path. False if the actor is gone and not yet replaced.
     pub async fn carry_out(&self, command: Command) -> bool {
+        self.forget_figures(command);
         let line = self.line();
         #[expect(clippy::disallowed_methods, reason = "the room's face, once per admin call")]
         let asked = line.addr.send(Order(Wish::Do(command), line.waiting.one_more()));

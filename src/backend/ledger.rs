@@ -102,7 +102,14 @@ impl Ledger {
     /// Whether a provisioned deployment is as full as `target`, in 1/10 000, as far as is known.
     pub fn is_full(&self, target: u32, now: Instant) -> bool {
         let seen_at = Instant::from_nanos(self.utilization_at.load(Ordering::Acquire));
-        now < seen_at.plus(STALE_AFTER) && target <= self.utilization.load(Ordering::Relaxed)
+        seen_at != Instant::ZERO && now < seen_at.plus(STALE_AFTER) && target <= self.utilization.load(Ordering::Relaxed)
+    }
+
+    /// Forgets all figures: the next head's are the first.
+    pub fn forget(&self) {
+        for seen_at in [&self.requests.seen_at, &self.tokens.seen_at, &self.utilization_at] {
+            seen_at.store(0, Ordering::Release);
+        }
     }
 
     /// What is known of requests and of tokens.
@@ -226,6 +233,10 @@ mod tests {
         assert!(ledger.is_spent(1, after(2)), "an older head changes nothing");
         ledger.note(&requests(said(500, 400, Some(30))), after(3));
         assert!(!ledger.is_spent(1, after(3)));
+        ledger.forget();
+        assert!(!ledger.is_spent(1, after(3)) && ledger.known(after(3)) == (None, None));
+        ledger.note(&requests(said(500, 0, Some(30))), after(3));
+        assert!(ledger.is_spent(1, after(3)));
         ledger.note(&Sample::default(), after(4));
         assert_eq!(ledger.known(after(4)).0.unwrap().seen_at, after(3), "a head without figures says nothing");
     }
@@ -236,6 +247,9 @@ mod tests {
         assert!(!ledger.is_full(0, NOW), "nothing is known");
         ledger.note_utilization(8_500, NOW);
         assert!(ledger.is_full(8_500, after(59)) && !ledger.is_full(8_501, after(59)));
+        assert!(!ledger.is_full(8_500, after(60)));
+        ledger.note_utilization(9_000, after(60));
+        ledger.forget();
         assert!(!ledger.is_full(8_500, after(60)));
         ledger.note_utilization(2_000, after(61));
         assert!(!ledger.is_full(8_500, after(61)));
