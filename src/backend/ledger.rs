@@ -102,7 +102,9 @@ impl Ledger {
     /// Whether a provisioned deployment is as full as `target`, in 1/10 000, as far as is known.
     pub fn is_full(&self, target: u32, now: Instant) -> bool {
         let seen_at = Instant::from_nanos(self.utilization_at.load(Ordering::Acquire));
-        seen_at != Instant::ZERO && now < seen_at.plus(STALE_AFTER) && target <= self.utilization.load(Ordering::Relaxed)
+        seen_at != Instant::ZERO
+            && now < seen_at.plus(STALE_AFTER)
+            && target <= self.utilization.load(Ordering::Relaxed)
     }
 
     /// Forgets all figures: the next head's are the first.
