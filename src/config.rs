@@ -19,6 +19,7 @@ mod detect;
 pub mod diff;
 pub mod effective;
 mod endpoint;
+mod entra;
 mod inputs;
 mod item;
 mod litellm_keys;
@@ -48,6 +49,7 @@ pub use backend::{
     Backend, BackendPolicy, BaseUrl, CircuitBreaker, ClassifyRule, Credential, EndpointBreaker, HealthCheck,
     HealthCheckKind, IdentityHash, Provider, Quota, Reasoning,
 };
+pub use entra::EntraIdentity;
 pub use inputs::Inputs;
 pub use load::{load, load_text};
 pub use problem::{Problem, ProblemFormat, Report, Severity};

@@ -29,3 +29,4 @@ pub mod server;
 pub mod simulator;
 pub mod supervisor;
 pub mod telemetry;
+pub mod tokens;

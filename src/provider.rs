@@ -5,6 +5,7 @@
 
 mod azure;
 mod openai;
+pub mod token;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::http::Uri;
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 
+use self::token::Token;
 use crate::config::{Backend, Credential, Provider};
 
 /// Operations whose URL is made beforehand.
@@ -24,6 +26,8 @@ pub struct Target {
     authority: String,
     common: Vec<Uri>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where its credential is a token that is renewed.
+    token: Option<Arc<Token>>,
     /// Its id as a header value.
     shown: HeaderValue,
     /// The attempts header of a request that it served at once with a 200, which is nearly every one.
@@ -38,11 +42,20 @@ impl Target {
     /// # Errors
     /// A sentence without secrets: a host, header or credential that HTTP cannot carry.
     pub fn new(backend: &Arc<Backend>) -> Result<Self, String> {
+        Self::with_token(backend, None)
+    }
+
+    /// The same for a backend whose credential is a token that is renewed.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn with_token(backend: &Arc<Backend>, token: Option<Arc<Token>>) -> Result<Self, String> {
         let mut target = Self {
             backend: Arc::clone(backend),
             authority: backend.base_url.endpoint(),
             common: Vec::new(),
             headers: headers(backend)?,
+            token,
             shown: shown(backend.id.as_str()),
             shown_served: HeaderValue::try_from(trail_of_one(backend.id.as_str()))
                 .map_err(|_| "the backend's name cannot stand in a header".to_owned())?,
@@ -83,7 +96,12 @@ impl Target {
         text.parse().map_err(|error| format!("no URL can be made: {error}"))
     }
 
-    /// Host, credential, organization and extra headers.
+    /// The token that stands for its credential, if that is renewed.
+    pub fn token(&self) -> Option<&Arc<Token>> {
+        self.token.as_ref()
+    }
+
+    /// Host, credential, organization and extra headers. A token that is renewed is not among them.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
@@ -174,7 +192,7 @@ fn headers(backend: &Backend) -> Result<Vec<(HeaderName, HeaderValue)>, String> 
     };
     let mut headers = vec![(HOST, value(&backend.base_url.authority(), "the host")?)];
     let credential = match &backend.credential {
-        None => None,
+        None | Some(Credential::Entra(_)) => None,
         Some(Credential::Bearer(key)) => Some((AUTHORIZATION, value(&format!("Bearer {}", key.expose()), "the key")?)),
         Some(Credential::ApiKeyHeader(key)) => {
             Some((HeaderName::from_static("api-key"), value(key.expose(), "the key")?))

@@ -24,6 +24,7 @@ use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::router::{CurrentTable, RouterRemote};
 use crate::telemetry::Metrics;
+use crate::tokens::Renewers;
 
 /// The handle of the supervisor.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ impl Supervisor {
     /// # Errors
     /// A sentence without secrets that names the backend: a URL, header, credential or certificate that cannot be used.
     pub fn start(config: &Arc<Config>, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let prepared = prepare(config)?;
+        let prepared = prepare(config, &Renewers::default())?;
         let observer = Arc::new(Edges::new(Arc::clone(&metrics)));
         let actor = SupervisorActor::new(config, prepared, Arc::clone(&metrics), observer);
         let (current, certificate) = (actor.current().clone(), actor.certificate().clone());
@@ -52,7 +53,7 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::start`].
     pub fn check(config: &Config) -> Result<(), String> {
-        prepare(config).map(drop)
+        prepare(config, &Renewers::default()).map(drop)
     }
 
     /// The listener's certificate, where the configuration names one.

@@ -104,6 +104,8 @@ pub enum Command {
         /// Whether blocks are lifted as well.
         blocks: bool,
     },
+    /// The gateway has got another token for it: the block of one that was refused or missing ends.
+    CredentialRenewed,
 }
 
 /// What became visible by a step, for the log and the metrics.
@@ -306,6 +308,7 @@ impl Machine {
                     self.blocks.lift_all();
                 }
             }
+            Command::CredentialRenewed => self.lift(Block::Auth, now, now),
         }
     }
 

@@ -1,9 +1,10 @@
 //! One callable endpoint and its policy. Defaults are those of spec/config.md 9.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ApiKey, BackendId};
+use super::{ApiKey, BackendId, EntraIdentity};
 use crate::error::ErrorType;
 
 /// One entry of `model_list`: one callable endpoint.
@@ -85,6 +86,8 @@ pub enum Credential {
     Bearer(ApiKey),
     /// Azure: `api-key`.
     ApiKeyHeader(ApiKey),
+    /// Azure: `Authorization: Bearer` with tokens that the gateway gets and renews.
+    Entra(Arc<EntraIdentity>),
 }
 
 /// A checked base URL: no user info, no query, no fragment, no trailing slash.

@@ -547,6 +547,13 @@ fn params(backend: &Backend, lowered: Option<&Duration>) -> Vec<(String, String)
         Some(Credential::Bearer(_) | Credential::ApiKeyHeader(_)) => {
             put("api_key", secret(&backend.credential_reference, backend.id.as_str()));
         }
+        Some(Credential::Entra(identity)) => {
+            put("tenant_id", text(&identity.tenant));
+            put("client_id", text(&identity.client));
+            put("client_secret", secret(&identity.secret_reference, backend.id.as_str()));
+            put("azure_scope", text(&identity.scope));
+            put("azure_authority_host", text(&url::show(&identity.authority)));
+        }
         None => {}
     }
     if let Some(organization) = &backend.organization {

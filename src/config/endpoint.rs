@@ -1,10 +1,12 @@
 //! One `model_list` entry to an endpoint: provider, base URL, model, credential (spec/config.md 3).
 
+use std::sync::Arc;
+
 use super::context::{At, Context, Located, Secret};
 use super::detect::{self, Evidence, Kind, Verdict};
 use super::raw::{ApiType, CredentialEntry, Model, Raw};
 use super::url::{self, AzureBase, Url};
-use super::{ApiKey, BaseUrl, Credential, Provider};
+use super::{ApiKey, BaseUrl, Credential, Provider, entra};
 
 /// Everything a call needs.
 pub(super) struct Endpoint {
@@ -73,7 +75,7 @@ pub(super) fn resolve(context: &Context<'_>, raw: &Raw<'_>, model: &Model) -> Re
             ApiType::Azure | ApiType::AzureAd => Kind::Azure,
         }),
         model: &model.model.value,
-        has_azure_key: model.azure_deployment.is_some() || model.azure_ad_token.is_some(),
+        has_azure_key: model.azure_deployment.is_some() || model.azure_ad_token.is_some() || model.entra.is_written(),
         host: written.as_ref().map(|url| url.base.host.as_str()),
         has_base: written.is_some(),
     };
@@ -247,7 +249,18 @@ impl Given<'_> {
         if let Some(key) = self.api_key {
             let secret = key.value.key.clone();
             let credential = if is_token { Credential::Bearer(secret) } else { Credential::ApiKeyHeader(secret) };
+            if let Some(at) = self.model.entra.at() {
+                self.context.warning(
+                    "BW207",
+                    at,
+                    "`api_key` and an Entra identity are both set: the key is used",
+                    None,
+                );
+            }
             return (Some(credential), key.value.reference.clone());
+        }
+        if self.model.entra.is_written() {
+            return self.entra(may_use_environment);
         }
         if !may_use_environment {
             return (None, "none".to_owned());
@@ -257,8 +270,17 @@ impl Given<'_> {
         }
         match self.environment(&AZURE_TOKENS) {
             Some((name, token)) => (Some(Credential::Bearer(self.hidden_key(&token))), format!("env:{name}")),
-            None => (None, "none".to_owned()),
+            None => self.entra(may_use_environment),
         }
+    }
+
+    fn entra(&self, may_use_environment: bool) -> (Option<Credential>, String) {
+        let Some(identity) = entra::resolve(self.context, &self.model.entra, may_use_environment) else {
+            return (None, "none".to_owned());
+        };
+        // The secret may be renewed under the same name; who is named by it stays the same.
+        let reference = format!("entra:{}/{}", identity.tenant, identity.client);
+        (Some(Credential::Entra(Arc::new(identity))), reference)
     }
 
     fn hidden_key(&self, secret: &str) -> ApiKey {
@@ -346,15 +368,19 @@ impl Given<'_> {
         if !is_missing || self.model.has_broken_key || self.context.is_blind() {
             return;
         }
-        let at = self.model.entra.as_ref().unwrap_or(&self.model.at);
-        let entra = self
-            .model
-            .entra
-            .as_ref()
-            .map(|_| "Entra identities are not supported yet: give `api_key` or `azure_ad_token`");
+        let entra = &self.model.entra;
+        if entra.at().is_some() {
+            // What it lacks has been said.
+            return;
+        }
+        let at = entra.unsupported.as_ref().unwrap_or(&self.model.at);
         let message = format!("no credential for {}: calls go without one", base.authority());
-        let help = entra.unwrap_or("give `api_key`").to_owned();
-        match is_own || entra.is_some() {
+        let help = match entra.unsupported {
+            Some(_) => "give `tenant_id`, `client_id` and `client_secret`, `azure_ad_token` or `api_key`",
+            None => "give `api_key`",
+        };
+        let help = help.to_owned();
+        match is_own || entra.unsupported.is_some() {
             true => self.context.error("BW407", at, format!("no credential for {}", base.authority()), Some(help)),
             false => self.context.warning("BW407", at, message, Some(help)),
         }

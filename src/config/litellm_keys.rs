@@ -228,9 +228,8 @@ pub(super) const NUMBER_FIELDS: [&str; 10] = [
     "dimensions",
 ];
 
-/// Entra identity, until its flow lands (spec/wire.md 2.2): an error if nothing else authenticates.
-pub(super) const ENTRA: [&str; 6] =
-    ["tenant_id", "client_id", "client_secret", "azure_username", "azure_password", "azure_ad_token_provider"];
+/// Entra identities other than an application with its secret: an error if nothing else authenticates.
+pub(super) const ENTRA: [&str; 3] = ["azure_username", "azure_password", "azure_ad_token_provider"];
 
 const ENTRY: &[&str] = &["model_id", "team_public_model_name", "blocked", "tags"];
 
@@ -271,7 +270,6 @@ const PARAMS: &[&str] = &[
     "vertex_location",
     "vertex_credentials",
     "watsonx_region_name",
-    "azure_scope",
 ];
 
 const MODEL_INFO: &[&str] = &[

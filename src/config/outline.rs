@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{
     Admin, ApiKey, AttemptTimeouts, Auth, Backend, BackendPolicy, CircuitBreaker, ClassifyRule, ClientKey, Credential,
-    Defaults, EndpointBreaker, HealthCheck, Hedge, LogFormat, Logging, OnExhausted, Provider, Quota, Reasoning, Reload,
-    ResponseHeaders, Rollback, Route, RoutePolicy, Server, Telemetry, WatchMode, policy, url,
+    Defaults, EndpointBreaker, EntraIdentity, HealthCheck, Hedge, LogFormat, Logging, OnExhausted, Provider, Quota,
+    Reasoning, Reload, ResponseHeaders, Rollback, Route, RoutePolicy, Server, Telemetry, WatchMode, policy, url,
 };
 use crate::error::ErrorSet;
 
@@ -160,6 +160,14 @@ pub(super) fn backend(backend: &Backend) -> Outline {
         }
         Some(Credential::Bearer(key) | Credential::ApiKeyHeader(key)) => {
             out.secret("api_key", reference(credential_reference), key);
+        }
+        Some(Credential::Entra(identity)) => {
+            let EntraIdentity { tenant, client, secret, secret_reference, scope, authority } = &**identity;
+            out.put("tenant_id", tenant);
+            out.put("client_id", client);
+            out.secret("client_secret", reference(secret_reference), secret);
+            out.put("azure_scope", scope);
+            out.put("azure_authority_host", url::show(authority));
         }
         None => out.put("api_key", "none"),
     }

@@ -1,5 +1,6 @@
 //! What the YAML says, key by key, before anything is combined. Every value keeps its place; nothing has a default yet.
 
+mod entra;
 mod litellm;
 mod model;
 mod resilience;
@@ -15,6 +16,7 @@ use super::section::Section;
 use super::yaml::Node;
 use model::Unusable;
 
+pub(super) use entra::Entra;
 pub(super) use litellm::{LiteLlm, Targets};
 pub(super) use model::{ApiType, Foreign, Model};
 pub(super) use resilience::Resilience;

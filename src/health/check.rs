@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use actix_web::http::{Method, Uri};
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
@@ -158,11 +158,18 @@ impl Check<'_> {
     async fn send(&self, operation: &str, method: Method, body: &[Bytes]) -> Result<Answer, Refused> {
         let subject = &self.errand.subject;
         let uri = self.uri(operation)?;
+        let bearer = match subject.target.token() {
+            None => None,
+            Some(token) => Some(token.header(self.deadline).await.ok_or((Class::Auth, None))?),
+        };
         let headers = |out: &mut HeaderMap| {
             if !body.is_empty() {
                 out.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             }
             forward::to_provider(out, &HeaderMap::new(), &[], subject.target.headers(), &REQUEST_ID);
+            if let Some(bearer) = &bearer {
+                out.insert(AUTHORIZATION, bearer.clone());
+            }
         };
         let request = Request { uri: &uri, method: &method, tls: subject.tls.as_ref(), headers: &headers, body };
         let limits = Limits { connect: self.deadline, head: self.deadline };

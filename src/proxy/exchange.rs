@@ -171,8 +171,14 @@ impl Proxy {
         let trace = errand.trace.zip(stage.span).map(|(trace, span)| trace.header(&span));
         let trace = trace.and_then(|header| HeaderValue::try_from(header).ok());
         let (client, own) = (errand.call.headers, target.headers());
-        let headers = ToProvider { client, also, own, request_id: &errand.shown_id, trace: trace.as_ref() };
         let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
+        let bearer = match target.token() {
+            None => None,
+            // To the provider it would be a call without a credential: the answer is known.
+            Some(token) => Some(token.header(limits.connect).await.ok_or((Class::Auth, Said::Nothing))?),
+        };
+        let (request_id, trace) = (&errand.shown_id, trace.as_ref());
+        let headers = ToProvider { client, also, own, request_id, bearer: bearer.as_ref(), trace };
         loop {
             let (parts, injected) = errand.wanted.body_for(operation, candidate.backend.config(), target, matched);
             let request = upstream::Request {
@@ -183,6 +189,11 @@ impl Proxy {
                 body: &parts.slices,
             };
             let answer = self.upstream.send(&request, limits).await.map_err(|error| stage.unanswered(error))?;
+            if answer.status == StatusCode::UNAUTHORIZED
+                && let (Some(token), Some(bearer)) = (target.token(), &bearer)
+            {
+                token.refuse(bearer);
+            }
             if answer.resent {
                 attempt.resent(ResendReason::StaleConnection);
             }

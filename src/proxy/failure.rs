@@ -112,6 +112,8 @@ impl Failure {
             Class::Timeout(TimeoutKind::FirstToken) => within("no first token"),
             Class::Timeout(TimeoutKind::Idle) => within("no further data"),
             Class::Timeout(TimeoutKind::Total) | Class::Cut => "the request's time was over".to_owned(),
+            // Without an answer it was not even asked.
+            Class::Auth if matches!(self.said, Said::Nothing) => "no token is to be had for it".to_owned(),
             Class::Auth => "rejected the gateway's credentials".to_owned(),
             Class::Permission => "refused the gateway's credentials permission".to_owned(),
             Class::NotFound => "does not know the model or deployment it is configured with".to_owned(),

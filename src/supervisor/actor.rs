@@ -15,12 +15,14 @@ use super::scopes::Registry;
 use crate::backend::{Backend, Observer as _};
 use crate::certificate::Certificate;
 use crate::clock::{self, Instant};
-use crate::config::{BackendId, Config};
+use crate::config::{BackendId, Config, Credential};
 use crate::health::{Checkers, Subject};
+use crate::provider::token::Token;
 use crate::router::table::Ready;
 use crate::router::{CurrentTable, RouterRemote, Table};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{ActorKind, Label as _};
+use crate::tokens::{self, Renewers};
 
 /// Between looks at whether every actor is alive: an actor that panicked is replaced within this.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -58,6 +60,7 @@ pub(super) struct SupervisorActor {
     metrics: Arc<Metrics>,
     observer: Arc<Edges>,
     checkers: Checkers,
+    renewers: Renewers,
 }
 
 impl SupervisorActor {
@@ -70,9 +73,23 @@ impl SupervisorActor {
         let (backends, current) = (built.kept, CurrentTable::new(built.table));
         let mut checkers = Checkers::default();
         checkers.follow(built.subjects);
+        let mut renewers = Renewers::default();
+        renewers.follow(users(&backends, prepared.tokens));
         let departed = Departed::default();
         let routers = Vec::new();
-        Self { backends, gone, departed, registry, routers, current, certificate, metrics, observer, checkers }
+        Self {
+            backends,
+            gone,
+            departed,
+            registry,
+            routers,
+            current,
+            certificate,
+            metrics,
+            observer,
+            checkers,
+            renewers,
+        }
     }
 
     pub(super) fn certificate(&self) -> &Certificate {
@@ -101,6 +118,7 @@ impl SupervisorActor {
             self.metrics.actor_restarts.child(&[actor]).inc();
         }
         self.checkers.look();
+        self.renewers.look();
         self.gone.look(now);
         let gone = self.departed.due(now, |backend| self.gone.is_busy(backend));
         if !gone.is_empty() {
@@ -109,7 +127,7 @@ impl SupervisorActor {
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<(), String> {
-        let prepared = prepare(config)?;
+        let prepared = prepare(config, &self.renewers)?;
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
@@ -121,6 +139,7 @@ impl SupervisorActor {
         self.backends = kept;
         self.certificate.renew(prepared.certificate);
         self.checkers.follow(subjects);
+        self.renewers.follow(users(&self.backends, prepared.tokens));
         self.current.set(Arc::clone(&table));
         for router in &self.routers {
             router.swap(&table);
@@ -173,6 +192,22 @@ impl Earlier<'_> {
         }
         matched
     }
+}
+
+/// Every token with the backends that use it.
+fn users(
+    backends: &HashMap<BackendId, Kept>,
+    tokens: Vec<(Arc<Token>, Option<Arc<rustls::ClientConfig>>)>,
+) -> Vec<tokens::Subject> {
+    let uses = |backend: &Backend, token: &Token| match &backend.config().credential {
+        Some(Credential::Entra(identity)) => **identity == *token.identity(),
+        Some(Credential::Bearer(_) | Credential::ApiKeyHeader(_)) | None => false,
+    };
+    let subject = |(token, tls): (Arc<Token>, _)| {
+        let users = backends.values().map(|kept| &kept.backend).filter(|backend| uses(backend, &token));
+        tokens::Subject { backends: users.map(Arc::clone).collect(), token, tls }
+    };
+    tokens.into_iter().map(subject).collect()
 }
 
 /// What a configuration becomes.

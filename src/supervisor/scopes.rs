@@ -98,15 +98,16 @@ impl Registry {
 /// The account of a provider that a backend uses.
 fn account(registry: &Registry, backend: &Backend) -> Fingerprint {
     let key = match &backend.credential {
-        Some(Credential::Bearer(key) | Credential::ApiKeyHeader(key)) => key.expose(),
-        None => "",
+        Some(Credential::Bearer(key) | Credential::ApiKeyHeader(key)) => [key.expose(), "", ""],
+        Some(Credential::Entra(identity)) => [identity.secret.expose(), &identity.tenant, &identity.client],
+        None => [""; 3],
     };
     let organization = backend.organization.as_deref().unwrap_or_default();
     let (provider, endpoint) = (backend.provider.name(), backend.base_url.endpoint());
     // A header may name another project or organization, or be the credential itself.
     let extra = backend.extra_headers.iter().flat_map(|(name, value)| [name.as_str(), value.expose()]);
     let parts: Vec<&[u8]> =
-        [provider, &endpoint, organization, key].into_iter().chain(extra).map(str::as_bytes).collect();
+        [provider, &endpoint, organization].into_iter().chain(key).chain(extra).map(str::as_bytes).collect();
     registry.fingerprint(&parts)
 }
 

@@ -14,6 +14,7 @@ mod bodies;
 mod books;
 mod cancellation;
 mod circuit;
+mod entra;
 mod explain;
 mod failover;
 mod health;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::super::context::{At, Located, Secret};
 use super::super::detect;
 use super::super::item::{Dialect, Item};
-use super::super::litellm_keys::{BODY_FIELDS, ENTRA, NUMBER_FIELDS, Scope};
+use super::super::litellm_keys::{BODY_FIELDS, NUMBER_FIELDS, Scope};
 use super::super::scalar;
 use super::super::section::Section;
 use super::super::yaml::{Node, Value};
+use super::entra::Entra;
 use super::resilience::{self, Resilience};
 use super::route;
 
@@ -50,8 +51,8 @@ pub(in super::super) struct Model {
     pub(in super::super) request_defaults: Vec<(String, String)>,
     /// Whether a credential is written that could not be read, which has been said.
     pub(in super::super) has_broken_key: bool,
-    /// An Entra key, which does nothing yet.
-    pub(in super::super) entra: Option<At>,
+    /// An application's identity in Entra ID.
+    pub(in super::super) entra: Entra,
     pub(in super::super) id: Option<Located<String>>,
     pub(in super::super) base_model: Option<String>,
     pub(in super::super) mode: Option<String>,
@@ -101,7 +102,7 @@ pub(super) fn read(item: &Item<'_>, defaults: Option<&Rc<Node>>) -> Result<Model
     };
     let custom = params.string("custom_llm_provider").map(|name| name.value);
     let has = |keys: &[&str]| keys.iter().any(|key| params.holds(key));
-    let has_type = has(&["api_type", "azure_deployment", "azure_ad_token"]);
+    let has_type = has(&["api_type", "azure_deployment", "azure_ad_token", "tenant_id"]);
     let has_base = has(&["api_base", "base_url", "litellm_credential_name"]);
     if let Some(provider) = detect::unsupported(custom.as_deref(), &model.value, has_type, has_base) {
         let provider = provider.to_owned();
@@ -159,7 +160,7 @@ fn whole(
         tokens_per_minute: nearer(entry, "tpm", entry.count("tpm"), litellm_tpm),
         litellm_limit,
         request_defaults: request_defaults(params),
-        entra: ENTRA.into_iter().filter_map(|key| params.key(key)).next(),
+        entra: Entra::read(params),
         id: info.and_then(|info| info.string("id")),
         base_model: info.and_then(|info| info.string("base_model")).map(|model| model.value),
         mode: info.and_then(|info| info.string("mode")).map(|mode| mode.value),

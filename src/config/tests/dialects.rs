@@ -18,6 +18,10 @@ fn show(backend: &Backend) -> String {
         None => "none".to_owned(),
         Some(Credential::Bearer(key)) => format!("bearer {}", key.expose()),
         Some(Credential::ApiKeyHeader(key)) => format!("api-key {}", key.expose()),
+        Some(Credential::Entra(it)) => {
+            let authority = url::show(&it.authority);
+            format!("{} {} {} {} at {authority}", it.tenant, it.client, it.secret.expose(), it.scope)
+        }
     };
     let version = match &backend.provider {
         Provider::AzureDated { api_version } => api_version.clone(),
@@ -81,6 +85,46 @@ fn the_environment_fills_in_only_where_it_may() {
     for (fixture, params, expected) in table {
         assert_eq!(backend(fixture, params), expected, "{params}");
     }
+}
+
+#[test]
+fn an_application_is_named_by_the_entry_and_the_environment_together() {
+    const BASE: &str = "api_base: \"https://r.openai.azure.com\", api_version: v1";
+    const SCOPE: &str = "https://cognitiveservices.azure.com/.default";
+    let none = Fixture::default();
+    let some = Fixture::default().with("AZURE_CLIENT_SECRET", "es").with("AZURE_TENANT_ID", "et");
+    let all = Fixture::default()
+        .with("AZURE_CLIENT_SECRET", "es")
+        .with("AZURE_TENANT_ID", "et")
+        .with("AZURE_CLIENT_ID", "ec")
+        .with("AZURE_AUTHORITY_HOST", "login.microsoftonline.us")
+        .with("AZURE_SCOPE", "z/.default");
+    let own = "https://login.microsoftonline.com";
+    let table = [
+        (&none, "model: azure/d, tenant_id: t, client_id: c, client_secret: s", format!("t c s {SCOPE} at {own}")),
+        (&none, "model: d, tenant_id: t, client_id: c, client_secret: s", format!("t c s {SCOPE} at {own}")),
+        (
+            &none,
+            "model: azure/d, tenant_id: t, client_id: c, client_secret: s, azure_scope: x, azure_authority_host: \"http://127.0.0.1:9/a\"",
+            "t c s x at http://127.0.0.1:9/a".to_owned(),
+        ),
+        (&some, "model: azure/d, client_id: c", format!("et c es {SCOPE} at {own}")),
+        (&all, "model: azure/d", "et ec es z/.default at https://login.microsoftonline.us".to_owned()),
+        (&all, "model: azure/d, tenant_id: t, api_key: k", "api-key k".to_owned()),
+    ];
+    for (fixture, params, expected) in table {
+        let said = backend(fixture, &format!("{params}, {BASE}"));
+        assert_eq!(said, format!("azure https://r.openai.azure.com d v1 {expected}"), "{params}");
+    }
+    let refused = [
+        "model: azure/d, tenant_id: t, client_secret: s",
+        "model: azure/d, tenant_id: t, client_id: c, client_secret: s, azure_authority_host: \"http://evil.example\"",
+        "model: azure/d, tenant_id: t, client_id: c, client_secret: s, azure_authority_host: \"https://u:p@h\"",
+    ];
+    let codes = refused.map(|params| backend(&none, &format!("{params}, {BASE}")));
+    assert_eq!(codes, ["BW407", "BW404", "BW404"]);
+    // Half of one in the environment is nobody's intention.
+    assert_eq!(backend(&some, &format!("model: azure/d, {BASE}")), "BW407");
 }
 
 #[test]

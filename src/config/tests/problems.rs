@@ -336,7 +336,7 @@ fn entries_have_their_own_problems() {
         ),
         (
             "model_list:\n  - {model_name: a, litellm_params: {model: azure/x, tenant_id: t, api_base: \"https://r.openai.azure.com\", api_version: v1}}",
-            "BW407E 2:54 model_list[0].litellm_params.tenant_id",
+            "BW407E 2:65 model_list[0].litellm_params.tenant_id",
         ),
         (
             "model_list:\n  - {model_name: \"a**\", litellm_params: {model: x, api_key: k}}",

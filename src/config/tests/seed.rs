@@ -99,6 +99,7 @@ fn backends_are_reached_as_the_guide_says() {
             let key = match backend.credential.as_ref().unwrap() {
                 Credential::Bearer(key) => format!("bearer {}", key.expose()),
                 Credential::ApiKeyHeader(key) => format!("api-key {}", key.expose()),
+                Credential::Entra(_) => "entra".to_owned(),
             };
             let version = match &backend.provider {
                 Provider::AzureDated { api_version } => api_version.as_str(),

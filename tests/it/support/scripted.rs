@@ -40,6 +40,11 @@ impl Scripted {
         format!("{yaml}router:\n{}{more}", super::route("r", &names, ""))
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The targets it was asked for, in order.
     pub(crate) fn targets(&self) -> Vec<String> {
         self.targets.lock().unwrap().clone()
