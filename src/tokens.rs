@@ -5,6 +5,7 @@
 //! the configuration there is no task, no client and no connection.
 
 mod grant;
+mod renewal;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,11 +19,12 @@ use bytes::{Bytes, BytesMut};
 use tracing::{error, info};
 
 use self::grant::Grant;
+use self::renewal::Renewal;
 use crate::backend::Backend;
 use crate::backend::machine::Command;
 use crate::clock;
 use crate::config::EntraIdentity;
-use crate::provider::token::{Renewal, Token};
+use crate::provider::token::Token;
 use crate::proxy::upstream::{AnswerBody, Limits, Request, Upstream};
 
 /// Longest time that an authority may take.

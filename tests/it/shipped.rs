@@ -65,6 +65,12 @@ fn every_shipped_configuration_loads() {
 #[test]
 fn every_block_of_the_readme_loads() {
     let Ok(readme) = std::fs::read_to_string(root().join("README.md")) else { return };
+    // The files that a block names.
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tls");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("chain.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     for (number, block) in readme.split("```yaml\n").skip(1).enumerate() {
         let block = block.split("```").next().unwrap_or_default();
         let (models, router) = GUIDE.split_once("router:").unwrap();
