@@ -4,6 +4,7 @@ pub mod admin;
 mod api;
 mod auth;
 mod berth;
+mod cors;
 mod error;
 mod exporter;
 mod headers;
@@ -264,12 +265,27 @@ fn make_worker(shared: Arc<Shared>, supervisor: &Supervisor) -> Rc<Worker> {
     Worker::new(shared, |cut| Proxy::new(router, pins, cut))
 }
 
-async fn handle(mut request: Request, worker: Rc<Worker>) -> Result<HttpResponse<ReplyBody>, Infallible> {
-    if let Some(response) = status::serve(&request, &worker).await {
-        return Ok(response);
+async fn handle(request: Request, worker: Rc<Worker>) -> Result<HttpResponse<ReplyBody>, Infallible> {
+    match &worker.cors {
+        None => Ok(serve(request, &worker).await),
+        Some(cors) => {
+            if let Some(answer) = cors.preflight(&request) {
+                return Ok(answer);
+            }
+            let origin = cors.note(&request);
+            let mut response = serve(request, &worker).await;
+            cors.permit(origin, response.headers_mut());
+            Ok(response)
+        }
+    }
+}
+
+async fn serve(mut request: Request, worker: &Rc<Worker>) -> HttpResponse<ReplyBody> {
+    if let Some(response) = status::serve(&request, worker).await {
+        return response;
     }
     let mut payload = request.take_payload();
-    Ok(api::serve(&request, &mut payload, &worker).await)
+    api::serve(&request, &mut payload, worker).await
 }
 
 /// A client that takes nothing for [`CLIENT_STALL`] must not hold its upstream call.

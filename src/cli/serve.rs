@@ -139,10 +139,7 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
 
 /// Keys that somebody has set and that this version checks, but does not act on.
 fn inert(config: &Config) -> Vec<&'static str> {
-    let set = [
-        ("server.cors_origins", !config.server.cors_origins.is_empty()),
-        ("defaults.rewrite_response_model", config.defaults.rewrite_response_model),
-    ];
+    let set = [("defaults.rewrite_response_model", config.defaults.rewrite_response_model)];
     set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }
 

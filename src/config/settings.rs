@@ -107,13 +107,36 @@ pub(super) fn server(top: &Section<'_>, litellm: &LiteLlm) -> Server {
         tls: own.and_then(|own| tls(top.item.context, own)),
         cors_origins: own
             .and_then(|own| own.item("cors_origins"))
-            .map(|item| item.strings().into_iter().map(|origin| origin.value).collect())
+            .map(|item| item.strings().iter().filter_map(|found| origin(top.item.context, found)).collect())
             .unwrap_or_default(),
     };
     finish(shutdown);
     finish(metrics);
     finish(section);
     server
+}
+
+/// An origin as browsers write it (RFC 6454 6.2): `*`, or scheme, host and port and nothing behind them.
+fn origin(context: &Context<'_>, found: &Located<String>) -> Option<String> {
+    let text = found.value.to_ascii_lowercase();
+    if text == "*" || text == "null" {
+        return Some(text);
+    }
+    let rest = text.split_once("://").map(|(scheme, rest)| (!scheme.is_empty()).then_some(rest));
+    let is_bare = |rest: &str| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']);
+    match rest.flatten() {
+        Some(rest) if is_bare(rest) => Some(text),
+        rest => {
+            let mended = rest.and_then(|rest| rest.split('/').next()).filter(|host| is_bare(host));
+            let scheme = text.split("://").next().unwrap_or_default();
+            let help = mended.map_or_else(
+                || "write `https://app.example.com`, or `*` for every page".to_owned(),
+                |host| format!("write `{scheme}://{host}`"),
+            );
+            context.error("BW205", &found.at, format!("`{}` is no origin", found.value), Some(help));
+            None
+        }
+    }
 }
 
 fn max_request_bytes(own: &Section<'_>) -> Option<usize> {

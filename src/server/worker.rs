@@ -9,6 +9,7 @@ use prometheus::IntCounter;
 use tokio::sync::Notify;
 
 use super::auth::Keys;
+use super::cors::Cors;
 use super::key_limits::KeyLimits;
 use super::scrape::Scrapes;
 use crate::backend::Waiting;
@@ -137,6 +138,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     log: Option<WorkerLog>,
     keys: RefCell<Rc<Keys>>,
+    /// Which pages may call; as long as the process lives.
+    pub(super) cors: Option<Cors>,
     /// Its dice.
     pub(super) random: RefCell<fastrand::Rng>,
     live: Arc<AtomicU32>,
@@ -159,7 +162,8 @@ impl Worker {
         actix_rt::spawn(event_loop::watch(shared.metrics.event_loop_lag.child(&["worker"])));
         let keys = RefCell::new(Rc::new(Keys::of(&proxy.router().table().config, &shared.key_limits, &shared.metrics)));
         let random = RefCell::new(fastrand::Rng::new());
-        Rc::new(Self { proxy, shared, log, keys, random, live })
+        let cors = Cors::of(&proxy.router().table().config.server.cors_origins);
+        Rc::new(Self { proxy, shared, log, keys, cors, random, live })
     }
 
     /// The table this worker routes by.

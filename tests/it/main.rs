@@ -14,6 +14,7 @@ mod bodies;
 mod books;
 mod cancellation;
 mod circuit;
+mod cors;
 mod entra;
 mod explain;
 mod failover;

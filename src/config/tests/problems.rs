@@ -244,6 +244,12 @@ fn settings_of_the_process_have_their_codes_and_places() {
         ("auth: {keys: [{name: k, key: another-long-key, routes: [zz]}]}", "BW704E 1:57 auth.keys[0].routes[0]"),
         ("auth: {keys: [{name: k, key: another-long-key, routes: [\"a*\", b]}]}", ""),
         ("auth: {keys: [{name: k}]}", "BW206E 1:15 auth.keys[0]"),
+        ("server: {cors_origins: [\"*\", \"https://App.example:8443\", \"null\"]}", ""),
+        ("server: {cors_origins: [\"https://app.example/\"]}", "BW205E 1:25 server.cors_origins[0]"),
+        (
+            "server: {cors_origins: [app.example, \"https://*.example\"]}",
+            "BW205E 1:25 server.cors_origins[0]; BW205E 1:38 server.cors_origins[1]",
+        ),
         ("server: {tls: {cert_file: cert.pem}}", "BW705E 1:27 server.tls.cert_file"),
         ("server: {tls: {cert_file: cert.pem, key_file: gone.pem}}", "BW705E 1:47 server.tls.key_file"),
         ("server: {tls: {cert_file: bad.pem, key_file: key.pem}}", "BW705E 1:27 server.tls.cert_file"),
