@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::arguments::Options;
 use super::{INVALID, NO_ADDRESS, USAGE, fail, reload, tell};
 use crate::config::{self, Admin, BlindSource, Config, Loaded, SystemSource};
+use crate::proxy::upstream::tunnel::Outbound;
 use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -127,6 +128,11 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
     if !inert.is_empty() {
         warn!(keys = inert.join(", "), "these keys are set and do nothing in this version");
     }
+    let outbound = Outbound::of(|name| std::env::var(name).ok()).map_err(|problem| (INVALID, problem))?;
+    if let Some(outbound) = &outbound {
+        info!(proxy = %outbound, "TLS upstreams are reached through a proxy");
+    }
+    Outbound::install(outbound);
     let address = SocketAddr::from((config.server.host, config.server.port));
     let no_address = |error| (NO_ADDRESS, format!("cannot listen on {address}: {error}"));
     let listener = Server::bind(address).map_err(no_address)?;

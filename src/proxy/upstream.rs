@@ -15,6 +15,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod tunnel;
 mod upload;
 
 use std::rc::Rc;

@@ -43,3 +43,4 @@ mod tidy;
 mod tls;
 mod tokens;
 mod traces;
+mod tunnel;

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::tunnel::Outbound;
+
 /// How far a connection attempt has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -96,9 +98,25 @@ pub(super) async fn dial(
     tls: Option<&Arc<rustls::ClientConfig>>,
     enter: impl Fn(Phase),
 ) -> io::Result<Socket> {
-    enter(Phase::Resolving);
     let host = uri.host().ok_or(io::ErrorKind::InvalidInput)?.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let socket = match Outbound::for_host(host, port).filter(|_| tls.is_some()) {
+        Some(outbound) => {
+            enter(Phase::Connecting);
+            outbound.connect(host, port).await?
+        }
+        None => reach(host, port, &enter).await?,
+    };
+    let Some(config) = tls else { return Ok(Socket::Plain(socket)) };
+    enter(Phase::Handshaking);
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let socket = TlsConnector::from(Arc::clone(config)).connect(name, socket).await?;
+    Ok(Socket::Tls(Box::new(socket)))
+}
+
+/// TCP to a host that is reached directly.
+async fn reach(host: &str, port: u16, enter: &impl Fn(Phase)) -> io::Result<TcpStream> {
+    enter(Phase::Resolving);
     let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
     if addresses.is_empty() {
         return Err(io::ErrorKind::NotFound.into());
@@ -106,9 +124,5 @@ pub(super) async fn dial(
     enter(Phase::Connecting);
     let socket = TcpStream::connect(addresses.as_slice()).await?;
     socket.set_nodelay(true)?;
-    let Some(config) = tls else { return Ok(Socket::Plain(socket)) };
-    enter(Phase::Handshaking);
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let socket = TlsConnector::from(Arc::clone(config)).connect(name, socket).await?;
-    Ok(Socket::Tls(Box::new(socket)))
+    Ok(socket)
 }
