@@ -8,6 +8,8 @@
 mod connection;
 mod exchange;
 mod framing;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod link;
 mod pool;
