@@ -34,6 +34,7 @@ mod client;
 #[path = "load/options.rs"]
 mod options;
 #[path = "load/process.rs"]
+#[expect(dead_code, reason = "`relay` asks for peaks, this bench does not")]
 mod process;
 #[path = "load/report.rs"]
 mod report;

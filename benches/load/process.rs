@@ -147,8 +147,23 @@ impl Process {
 
     /// Resident memory in bytes; none where /proc does not say.
     pub(crate) fn resident(&self) -> Option<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was resident since the start, or since it was forgotten.
+    pub(crate) fn peak(&self) -> Option<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Forgets what was resident so far (proc(5), `clear_refs`).
+    pub(crate) fn forget_peak(&self) {
+        // Where the kernel does not let us, the peak is that of the whole run: no less than the true one.
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
+    }
+
+    fn memory(&self, field: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
     }
 }

@@ -181,18 +181,19 @@ impl UploadBody {
     }
 }
 
+/// Largest piece that awc is handed: it copies each into its write buffer, whole.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// A body in slices: what was received, with a few of them replaced, and never copied together.
 struct Slices {
-    first: Option<Bytes>,
-    rest: VecDeque<Bytes>,
+    left: VecDeque<Bytes>,
     length: u64,
 }
 
 impl Slices {
     fn new(slices: &[Bytes]) -> Self {
         let length = slices.iter().map(|slice| slice.len() as u64).sum();
-        let mut slices = slices.iter().cloned();
-        Self { first: slices.next(), rest: slices.collect(), length }
+        Self { left: slices.iter().cloned().collect(), length }
     }
 }
 
@@ -204,8 +205,11 @@ impl MessageBody for Slices {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let next = self.first.take().or_else(|| self.rest.pop_front());
-        Poll::Ready(next.map(Ok))
+        let piece = match self.left.front_mut() {
+            Some(slice) if PIECE_BYTES < slice.len() => Some(slice.split_to(PIECE_BYTES)),
+            Some(_) | None => self.left.pop_front(),
+        };
+        Poll::Ready(piece.map(Ok))
     }
 }
 
@@ -213,6 +217,20 @@ impl MessageBody for Slices {
 mod tests {
     use super::super::tls;
     use super::*;
+
+    #[test]
+    fn a_body_is_handed_over_in_pieces_that_are_no_copies() {
+        let large = Bytes::from(vec![b'x'; 3 * PIECE_BYTES + 1]);
+        let mut slices = Slices::new(&[Bytes::from_static(b"{"), large.clone(), Bytes::from_static(b"}")]);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut pieces = Vec::new();
+        while let Poll::Ready(Some(Ok(piece))) = Pin::new(&mut slices).poll_next(&mut cx) {
+            pieces.push(piece);
+        }
+        let sizes: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(sizes, [1, PIECE_BYTES, PIECE_BYTES, PIECE_BYTES, 1, 1]);
+        assert_eq!(pieces[2].as_ptr(), large[PIECE_BYTES..].as_ptr());
+    }
 
     #[test]
     fn clients_of_roots_that_nobody_uses_are_dropped() {
