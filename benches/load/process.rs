@@ -136,8 +136,23 @@ impl Process {
         format!("{} {what}\n{}", self.name, String::from_utf8_lossy(last).trim_end())
     }
 
-    /// User and system time so far; none where /proc does not say.
+    /// User and system time so far; none where /proc does not say. By the scheduler's own count of its threads, which knows
+    /// nanoseconds, else by ticks.
     pub(crate) fn cpu(&self) -> Option<Duration> {
+        self.scheduled().or_else(|| self.ticked())
+    }
+
+    fn scheduled(&self) -> Option<Duration> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+        let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let times: Option<Vec<u64>> = threads.map(of_thread).collect();
+        times.map(|times| Duration::from_nanos(times.iter().sum()))
+    }
+
+    fn ticked(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         // The name in brackets may hold blanks: fields are counted behind it, the state being the third.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
