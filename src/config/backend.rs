@@ -40,6 +40,8 @@ pub struct Backend {
     pub max_input_tokens: Option<u64>,
     /// Extra root certificates for this host.
     pub ca_file: Option<String>,
+    /// Whether HTTP/2 is offered to it; none: as `defaults.http2` has it.
+    pub http2: Option<bool>,
     /// What governs its breaker, quota, limits and checks.
     pub policy: BackendPolicy,
     /// Key for carrying state over a reload (spec/resilience.md 1).

@@ -174,6 +174,7 @@ impl Builder<'_, '_> {
             max_input_tokens: model.max_input_tokens,
             ca_file: ca_file
                 .map(|file| self.context.resolve(file.at.place.file, &file.value).to_string_lossy().into_owned()),
+            http2: model.http2,
             policy,
             identity: identity(endpoint),
             credential_reference: endpoint.credential_reference.clone(),

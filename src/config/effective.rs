@@ -508,6 +508,9 @@ fn model_list(out: &mut Page, config: &Config, backends: &Backends<'_>, routes: 
         if let Some(file) = &backend.ca_file {
             out.line(2, &format!("ca_file: {}", word(file)));
         }
+        if let Some(http2) = backend.http2 {
+            out.line(2, &format!("http2: {http2}"));
+        }
         let mut own = Tree::default();
         for (key, shown) in backends.own.get(&backend.id).into_iter().flatten() {
             own.put(key, shown);

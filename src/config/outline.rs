@@ -140,6 +140,7 @@ pub(super) fn backend(backend: &Backend) -> Outline {
         reasoning,
         max_input_tokens,
         ca_file,
+        http2,
         policy,
         identity: _,
         credential_reference,
@@ -191,6 +192,7 @@ pub(super) fn backend(backend: &Backend) -> Outline {
     out.put("reasoning", reasoning);
     out.put("model_info.max_input_tokens", or_off(*max_input_tokens));
     out.put("ca_file", ca_file.as_deref().unwrap_or("none"));
+    out.put("http2", http2.map_or("as defaults.http2", |http2| if http2 { "true" } else { "false" }));
     backend_policy(&mut out, policy);
     out
 }
@@ -395,12 +397,14 @@ pub(super) fn process(config: &super::Config) -> Outline {
     }
     let Auth { header_names, keys: _ } = auth;
     out.put("auth.header_names", list(header_names));
-    let Defaults { default_route, list_endpoints, rewrite_response_model, forward_client_headers, ca_file } = defaults;
+    let Defaults { default_route, list_endpoints, rewrite_response_model, forward_client_headers, ca_file, http2 } =
+        defaults;
     out.put("defaults.default_route", default_route.as_ref().map_or("none", |name| name.as_str()));
     out.put("defaults.list_endpoints", list_endpoints);
     out.put("defaults.rewrite_response_model", rewrite_response_model);
     out.put("defaults.forward_client_headers", list(forward_client_headers));
     out.put("defaults.ca_file", ca_file.as_deref().unwrap_or("none"));
+    out.put("defaults.http2", http2);
     of_reload(&mut out, reload);
     let Logging { level, format, access_log, access_log_sample, client_address } = logging;
     out.put("logging.level", level);

@@ -105,6 +105,8 @@ pub struct Defaults {
     pub forward_client_headers: Vec<String>,
     /// Extra root certificates for all backends.
     pub ca_file: Option<String>,
+    /// Whether HTTP/2 is offered to backends that say nothing themselves.
+    pub http2: bool,
 }
 
 /// `reload:`.

@@ -327,6 +327,7 @@ pub(super) fn defaults(top: &Section<'_>, litellm: &LiteLlm) -> DefaultsRead {
             },
             ca_file: ca_file
                 .map(|file| context.resolve(file.at.place.file, &file.value).to_string_lossy().into_owned()),
+            http2: flag("http2"),
         },
         default_route,
     };

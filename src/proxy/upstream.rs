@@ -12,6 +12,7 @@ mod framing;
 pub mod fuzzing;
 mod head;
 mod link;
+mod multiplex;
 mod pool;
 mod socket;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use bytes::Bytes;
 
 pub use self::head::{Fields, Headers, Lines};
 use self::link::LinkBody;
+use self::multiplex::{Missed, Multiplex, StreamBody};
 use self::pool::Pool;
 use self::upload::{UploadBody, Uploads};
 use crate::clock::Instant;
@@ -142,12 +144,13 @@ impl Answer {
 pub struct Upstream {
     links: Rc<Pool>,
     uploads: Uploads,
+    multiplex: Multiplex,
 }
 
 impl Upstream {
     /// Makes a client with empty pools.
     pub fn new() -> Self {
-        Self { links: Rc::new(Pool::new()), uploads: Uploads::new() }
+        Self { links: Rc::new(Pool::new()), uploads: Uploads::new(), multiplex: Multiplex::default() }
     }
 
     /// Sends a request and waits for the answer's head.
@@ -158,6 +161,21 @@ impl Upstream {
     /// # Errors
     /// Why no head came, in the order of the phases.
     pub async fn send(&self, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
+        if let Some(tls) = request.tls.filter(|tls| tls::offers_http2(tls)) {
+            // In a box, like all that is rare: every request would carry its room.
+            return match Box::pin(self.multiplex.send(request, tls, limits)).await {
+                Ok(answer) => Ok(answer),
+                Err(Missed::Failed(error)) => Err(error),
+                Err(Missed::Declined(http1)) => {
+                    let Request { uri, method, headers, body, .. } = *request;
+                    self.send_http1(&Request { uri, method, tls: Some(&http1), headers, body }, limits).await
+                }
+            };
+        }
+        self.send_http1(request, limits).await
+    }
+
+    async fn send_http1(&self, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
         if is_short(request) {
             link::send(&self.links, request, limits).await
         } else {
@@ -211,6 +229,7 @@ pub struct AnswerBody(Source);
 enum Source {
     Link(LinkBody),
     Upload(Box<UploadBody>),
+    Stream(Box<StreamBody>),
 }
 
 impl AnswerBody {
@@ -219,6 +238,7 @@ impl AnswerBody {
         match &mut self.0 {
             Source::Link(body) => body.poll_chunk(cx),
             Source::Upload(body) => body.poll_chunk(cx),
+            Source::Stream(body) => body.poll_chunk(cx),
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) fn start(config: &Config, metrics: &Metrics) -> Result<Option<Tracer>
     let Some(base) = &telemetry.otlp_endpoint else { return Ok(None) };
     let (tracer, parcels) = Tracer::new(telemetry.sample_ratio, &metrics.trace_spans);
     let count = |result: SpanResult| metrics.trace_spans.child(&[result.name()]);
-    let tls = if base.tls { Some(tls::client_config(config.defaults.ca_file.as_deref())?) } else { None };
+    let tls = if base.tls { Some(tls::client_config(config.defaults.ca_file.as_deref(), false)?) } else { None };
     let not_a_url = |_| "telemetry.otlp_endpoint is no usable URL".to_owned();
     let exporter = Exporter {
         uri: uri(base).map_err(not_a_url)?,

@@ -37,22 +37,23 @@ pub(super) struct PreparedBackend {
 pub(super) fn prepare(config: &Config, known: &Renewers) -> Result<Prepared, String> {
     let files = config.server.tls.as_ref();
     let certificate = files.map(|(cert, key)| certificate::read(cert, key)).transpose()?;
-    let mut roots: HashMap<Option<&str>, Arc<rustls::ClientConfig>> = HashMap::new();
+    let mut roots: HashMap<(Option<&str>, bool), Arc<rustls::ClientConfig>> = HashMap::new();
     let mut backends = HashMap::new();
     let mut tokens: Vec<(Arc<Token>, _)> = Vec::new();
     for (id, backend) in &config.backends {
         let named = |problem: String| format!("backend `{id}`: {problem}");
         let ca_file = backend.ca_file.as_deref().or(config.defaults.ca_file.as_deref());
-        let mut tls_for = |base: &BaseUrl| match (base.tls, roots.get(&ca_file)) {
+        let http2 = backend.http2.unwrap_or(config.defaults.http2);
+        let mut tls_for = |base: &BaseUrl, http2| match (base.tls, roots.get(&(ca_file, http2))) {
             (false, _) => Ok::<_, String>(None),
             (true, Some(known)) => Ok(Some(Arc::clone(known))),
             (true, None) => {
-                let made = tls::client_config(ca_file).map_err(named)?;
-                roots.insert(ca_file, Arc::clone(&made));
+                let made = tls::client_config(ca_file, http2).map_err(named)?;
+                roots.insert((ca_file, http2), Arc::clone(&made));
                 Ok(Some(made))
             }
         };
-        let tls = tls_for(&backend.base_url)?;
+        let tls = tls_for(&backend.base_url, http2)?;
         let token = match &backend.credential {
             Some(Credential::Entra(identity)) => match tokens.iter().find(|(token, _)| token.identity() == &**identity)
             {
@@ -60,7 +61,7 @@ pub(super) fn prepare(config: &Config, known: &Renewers) -> Result<Prepared, Str
                 None => {
                     let token = known.token(identity);
                     let token = token.unwrap_or_else(|| Arc::new(Token::new(Arc::clone(identity))));
-                    tokens.push((Arc::clone(&token), tls_for(&identity.authority)?));
+                    tokens.push((Arc::clone(&token), tls_for(&identity.authority, false)?));
                     Some(token)
                 }
             },

@@ -21,6 +21,7 @@ mod failover;
 mod health;
 mod hedge;
 mod hold;
+mod http2;
 mod identity;
 mod latency;
 mod limits;

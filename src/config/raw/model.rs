@@ -59,6 +59,8 @@ pub(in super::super) struct Model {
     pub(in super::super) is_blocked: bool,
     pub(in super::super) max_input_tokens: Option<u64>,
     pub(in super::super) ca_file: Option<Located<String>>,
+    /// Whether HTTP/2 is offered.
+    pub(in super::super) http2: Option<bool>,
     /// None is `auto`.
     pub(in super::super) inject_usage: Option<bool>,
     /// None is `auto`.
@@ -169,6 +171,7 @@ fn whole(
             .and_then(|info| info.read("max_input_tokens", scalar::integer))
             .map(|tokens| tokens.value),
         ca_file: entry.string("ca_file"),
+        http2: entry.boolean("http2").map(|http2| http2.value),
         inject_usage: auto("inject_usage"),
         reasoning: auto("reasoning"),
         resilience: entry.section_in("resilience", ours).map(resilience::read_backend).unwrap_or_default(),

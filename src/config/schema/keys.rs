@@ -91,6 +91,7 @@ const ENTRY: &[Key] = &[
     ),
     ("reasoning", Suggested(&["auto"]), "Whether calls take as long as those of reasoning models: auto or a boolean."),
     ("ca_file", Text, "Extra root certificates for this host (PEM)."),
+    ("http2", Boolean, "Whether HTTP/2 is offered to it over TLS. Default: `defaults.http2`."),
 ];
 
 const PARAMS: &[Key] = &[
@@ -222,6 +223,7 @@ const DEFAULTS: &[Key] = &[
     ("rewrite_response_model", Boolean, "`model` in answers becomes the route's name. Default false."),
     ("forward_client_headers", Texts, "Names or x-* globs of client headers that the upstream gets too."),
     ("ca_file", Text, "Extra root certificates for all backends (PEM)."),
+    ("http2", Boolean, "Whether HTTP/2 is offered to backends over TLS. Default false."),
     ("ignore_unsupported", Texts, "Paths of protective LiteLLM keys that are knowingly ignored."),
 ];
 

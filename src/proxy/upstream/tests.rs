@@ -436,7 +436,7 @@ fn a_refused_connection_and_an_unknown_host_are_told_apart() {
 #[test]
 fn a_connection_alone_is_opened_and_its_failures_told_apart() {
     run(async {
-        let tls = tls::client_config(None).unwrap();
+        let tls = tls::client_config(None, false).unwrap();
         let uri = |port: u16| format!("http://127.0.0.1:{port}/v1/models").parse::<Uri>().unwrap();
         // Accepts, and closes at once.
         let open = uri(serve(vec![vec![]; 2]).await);

@@ -6,13 +6,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
+/// The protocols by their names in ALPN (RFC 7301 6, RFC 9113 3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
 /// Makes a client configuration that trusts the platform's roots and those in `ca_file`, if one is named.
 ///
-/// HTTP/1.1 only: the connection wrapper reads nothing else.
+/// HTTP/1.1 alone is offered, or HTTP/2 before it.
 ///
 /// # Errors
 /// A sentence without secrets: no usable root at all, or an unreadable `ca_file`.
-pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String> {
+pub fn client_config(ca_file: Option<&str>, http2: bool) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
@@ -34,6 +38,21 @@ pub fn client_config(ca_file: Option<&str>) -> Result<Arc<ClientConfig>, String>
         .map_err(|error| format!("TLS cannot be set up: {error}"))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP1.to_vec()];
+    if http2 {
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+    }
     Ok(Arc::new(config))
+}
+
+/// Whether a configuration offers HTTP/2.
+pub(super) fn offers_http2(config: &ClientConfig) -> bool {
+    config.alpn_protocols.first().is_some_and(|first| first == HTTP2)
+}
+
+/// The same without that offer.
+pub(super) fn only_http1(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![HTTP1.to_vec()];
+    Arc::new(config)
 }

@@ -236,7 +236,7 @@ mod tests {
     fn clients_of_roots_that_nobody_uses_are_dropped() {
         actix_rt::System::new().block_on(async {
             let (uploads, start) = (Uploads::new(), clock::now());
-            let [old, kept, fresh] = [(); 3].map(|()| tls::client_config(None).unwrap());
+            let [old, kept, fresh] = [(); 3].map(|()| tls::client_config(None, false).unwrap());
             for roots in [&old, &kept, &kept] {
                 uploads.client(Some(roots), start);
             }
