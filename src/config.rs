@@ -27,6 +27,7 @@ mod load;
 mod outline;
 mod placeholder;
 mod policy;
+mod prices;
 mod problem;
 mod process;
 mod raw;
@@ -52,6 +53,7 @@ pub use backend::{
 pub use entra::EntraIdentity;
 pub use inputs::Inputs;
 pub use load::{load, load_text};
+pub use prices::Prices;
 pub use problem::{Problem, ProblemFormat, Report, Severity};
 pub use process::{
     Admin, Auth, ClientKey, Defaults, LogFormat, Logging, Reload, ResponseHeaders, Rollback, Server, Telemetry,

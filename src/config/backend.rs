@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ApiKey, BackendId, EntraIdentity};
+use super::{ApiKey, BackendId, EntraIdentity, Prices};
 use crate::error::ErrorType;
 
 /// One entry of `model_list`: one callable endpoint.
@@ -38,6 +38,8 @@ pub struct Backend {
     pub reasoning: Reasoning,
     /// `model_info.max_input_tokens`: whether a prompt fits.
     pub max_input_tokens: Option<u64>,
+    /// What its tokens cost, where the file says so.
+    pub prices: Option<Prices>,
     /// Extra root certificates for this host.
     pub ca_file: Option<String>,
     /// Whether HTTP/2 is offered to it; none: as `defaults.http2` has it.

@@ -172,6 +172,7 @@ impl Builder<'_, '_> {
             inject_usage: model.inject_usage.unwrap_or_else(|| injects_usage(&endpoint.provider)),
             reasoning: self.reasoning(entry),
             max_input_tokens: model.max_input_tokens,
+            prices: model.prices,
             ca_file: ca_file
                 .map(|file| self.context.resolve(file.at.place.file, &file.value).to_string_lossy().into_owned()),
             http2: model.http2,

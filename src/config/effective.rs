@@ -494,6 +494,9 @@ fn model_list(out: &mut Page, config: &Config, backends: &Backends<'_>, routes: 
         if let Some(tokens) = backend.max_input_tokens {
             out.line(3, &format!("max_input_tokens: {tokens}"));
         }
+        for (key, price) in backend.prices.iter().flat_map(|prices| prices.pairs()) {
+            out.line(3, &format!("{key}: {price}"));
+        }
         for (key, limit) in [("rpm", backend.policy.requests_per_minute), ("tpm", backend.policy.tokens_per_minute)] {
             if let Some(limit) = limit {
                 out.line(2, &format!("{key}: {limit}"));

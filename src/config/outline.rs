@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{
     Admin, ApiKey, AttemptTimeouts, Auth, Backend, BackendPolicy, CircuitBreaker, ClassifyRule, ClientKey, Credential,
-    Defaults, EndpointBreaker, EntraIdentity, HealthCheck, Hedge, LogFormat, Logging, OnExhausted, Provider, Quota,
-    Reasoning, Reload, ResponseHeaders, Rollback, Route, RoutePolicy, Server, Telemetry, WatchMode, policy, url,
+    Defaults, EndpointBreaker, EntraIdentity, HealthCheck, Hedge, LogFormat, Logging, OnExhausted, Prices, Provider,
+    Quota, Reasoning, Reload, ResponseHeaders, Rollback, Route, RoutePolicy, Server, Telemetry, WatchMode, policy, url,
 };
 use crate::error::ErrorSet;
 
@@ -139,6 +139,7 @@ pub(super) fn backend(backend: &Backend) -> Outline {
         inject_usage,
         reasoning,
         max_input_tokens,
+        prices,
         ca_file,
         http2,
         policy,
@@ -191,6 +192,9 @@ pub(super) fn backend(backend: &Backend) -> Outline {
     };
     out.put("reasoning", reasoning);
     out.put("model_info.max_input_tokens", or_off(*max_input_tokens));
+    for (key, price) in prices.iter().flat_map(Prices::pairs) {
+        out.put(key, price);
+    }
     out.put("ca_file", ca_file.as_deref().unwrap_or("none"));
     out.put("http2", http2.map_or("as defaults.http2", |http2| if http2 { "true" } else { "false" }));
     backend_policy(&mut out, policy);
@@ -436,6 +440,7 @@ fn of_server(out: &mut Outline, server: &Server) {
         shutdown_timeout,
         metrics_enabled,
         metrics_require_auth,
+        metrics_litellm_names,
         response_headers,
         tls,
         cors_origins,
@@ -450,6 +455,7 @@ fn of_server(out: &mut Outline, server: &Server) {
     out.put("server.shutdown.timeout", time(*shutdown_timeout));
     out.put("server.metrics.enabled", metrics_enabled);
     out.put("server.metrics.require_auth", metrics_require_auth);
+    out.put("server.metrics.litellm_names", metrics_litellm_names);
     let shape = match response_headers {
         ResponseHeaders::Full => "full",
         ResponseHeaders::Minimal => "minimal",

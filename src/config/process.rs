@@ -30,6 +30,8 @@ pub struct Server {
     pub metrics_enabled: bool,
     /// Whether `/metrics` needs a client key.
     pub metrics_require_auth: bool,
+    /// Whether the metrics are written under LiteLLM's names as well.
+    pub metrics_litellm_names: bool,
     /// Which of our headers answers carry.
     pub response_headers: ResponseHeaders,
     /// Certificate chain and key as PEM files, both or none.

@@ -79,11 +79,6 @@ pub(super) fn server(top: &Section<'_>, litellm: &LiteLlm) -> Server {
     let zero_or = |section: Option<&Section<'_>>, key, default| {
         value(section.and_then(|section| section.read(key, scalar::duration)), default)
     };
-    if let Some(names) = metrics.as_ref().and_then(|metrics| metrics.boolean("litellm_names"))
-        && names.value
-    {
-        top.item.context.warning("BW205", &names.at, "LiteLLM's metric names are not written yet", None);
-    }
     const HEADERS: [(&str, ResponseHeaders); 3] =
         [("full", ResponseHeaders::Full), ("minimal", ResponseHeaders::Minimal), ("none", ResponseHeaders::None)];
     let max_in_flight = own.and_then(|own| own.or_off("max_in_flight", Section::count));
@@ -103,6 +98,7 @@ pub(super) fn server(top: &Section<'_>, litellm: &LiteLlm) -> Server {
             .map(|auth| auth.value)
             .or(litellm.metrics_require_auth)
             .unwrap_or(false),
+        metrics_litellm_names: value(metrics.as_ref().and_then(|metrics| metrics.boolean("litellm_names")), false),
         response_headers: value(own.and_then(|own| own.word("response_headers", &HEADERS)), ResponseHeaders::Full),
         tls: own.and_then(|own| tls(top.item.context, own)),
         cors_origins: own

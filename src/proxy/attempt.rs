@@ -81,6 +81,9 @@ impl Attempt {
         }
         if let Some(permit) = &self.permit {
             permit.usage(usage.input, usage.output);
+            if let Some(prices) = &permit.backend().config().prices {
+                self.handles.cost.inc_by(usage.cost(prices));
+            }
         }
     }
 

@@ -357,6 +357,12 @@ impl Record {
             (key!("output_tokens"), self.usage.and_then(|usage| count(usage.output))),
             (key!("cached_input_tokens"), self.usage.and_then(|usage| some(usage.cached_input))),
             (key!("reasoning_output_tokens"), self.usage.and_then(|usage| some(usage.reasoning_output))),
+            (
+                key!("cost_usd"),
+                self.usage
+                    .zip(called.and_then(|called| called.prices))
+                    .map(|(usage, prices)| Number::Ratio(usage.cost(&prices))),
+            ),
             (key!("request_bytes"), count(self.request_bytes as u64)),
             (key!("response_bytes"), count(self.response_bytes)),
             (key!("sample"), (is_plain && *share < 1.0).then_some(Number::Ratio(*share))),

@@ -1,6 +1,7 @@
 //! Token usage from a body or an event (spec/wire.md 4.5). Unparsable usage never fails a request.
 
 use super::json::{self, Flaw};
+use crate::config::Prices;
 
 /// Tokens of one call as its provider reports them; what is missing or null is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,21 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// What it costs by these prices, in US dollars. Details that exceed the whole, as some providers report them, are taken
+    /// for the whole.
+    pub fn cost(&self, prices: &Prices) -> f64 {
+        let cached = self.cached_input.min(self.input);
+        let written = self.cache_write_input.min(self.input - cached);
+        let plain = self.input - cached - written;
+        let parts = [
+            (plain, prices.input),
+            (cached, prices.cached_input.unwrap_or(prices.input)),
+            (written, prices.cache_write_input.unwrap_or(prices.input)),
+            (self.output, prices.output),
+        ];
+        parts.into_iter().map(|(tokens, price)| tokens as f64 * price).sum()
+    }
+
     /// Reads a `usage` object in the dialect of chat and completions or of responses; none if it is no object.
     pub fn of_object(usage: &[u8]) -> Option<Self> {
         (usage.first() == Some(&b'{')).then(|| Self::read(usage, 0).0)
@@ -84,6 +100,17 @@ fn number(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_token_is_paid_for_once() {
+        let usage = Usage { input: 100, output: 10, cached_input: 60, cache_write_input: 30, reasoning_output: 5 };
+        let plain = Prices { input: 2.0, output: 8.0, ..Prices::default() };
+        assert_eq!(usage.cost(&plain), 280.0);
+        let cached = Prices { cached_input: Some(1.0), cache_write_input: Some(3.0), ..plain };
+        assert_eq!(usage.cost(&cached), 60.0 + 90.0 + 20.0 + 80.0);
+        let odd = Usage { input: 10, cached_input: 50, cache_write_input: 50, ..Usage::default() };
+        assert_eq!(odd.cost(&cached), 10.0);
+    }
 
     #[test]
     fn both_dialects_and_odd_values() {

@@ -105,6 +105,9 @@ impl RouteEntry {
         for handles in self.candidates().map(|candidate| &candidate.handles).chain(self.abroad.values()) {
             LazyLock::force(handles);
         }
+        for candidate in self.candidates().filter(|candidate| candidate.backend.config().prices.is_some()) {
+            LazyLock::force(&candidate.handles.cost);
+        }
         let ids = |entry: &Self| entry.candidates().map(|candidate| candidate.backend.id().clone()).collect::<Vec<_>>();
         let own = ids(self);
         if known.is_none_or(|known| ids(known) != own) {

@@ -27,7 +27,11 @@ impl Scrapes {
         }
         let begun = clock::now();
         read_cells(shared, table);
-        let text = Bytes::from(shared.metrics.encode());
+        let mut text = shared.metrics.encode();
+        if table.config.server.metrics_litellm_names {
+            shared.metrics.encode_litellm(&table.config, &mut text);
+        }
+        let text = Bytes::from(text);
         *last = Some((begun, text.clone()));
         text
     }

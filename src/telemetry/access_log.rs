@@ -248,7 +248,7 @@ pub enum Number {
     Count(u64),
     /// A time, written in milliseconds with three decimals.
     Millis(Duration),
-    /// A share of 1.
+    /// A share of 1, or an amount of money.
     Ratio(f64),
 }
 

@@ -1,12 +1,14 @@
 //! Handles that a routing table holds, so that counting is an index and an add.
 
+mod litellm;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Histogram, IntCounter, IntGauge, TextEncoder};
+use prometheus::{Counter, Histogram, IntCounter, IntGauge, TextEncoder};
 
 use super::labels::{
     Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
@@ -154,6 +156,8 @@ pub struct PairHandles {
     pub output_token: Histogram,
     /// Answers that should have said what they cost.
     pub usage_missing: IntCounter,
+    /// What its tokens cost, in US dollars; a series only where they have a price.
+    pub cost: Lazily<Counter>,
     /// Times it was called again by the request it had failed.
     pub retries: IntCounter,
     /// Calls running.
@@ -262,6 +266,7 @@ pub struct Metrics {
     tokens: Family<IntCounter>,
     token_details: Family<IntCounter>,
     usage_missing: Family<IntCounter>,
+    cost: Family<Counter>,
     streams_in_flight: Family<IntGauge>,
     rejections: Family<IntCounter>,
     fallbacks: Family<IntCounter>,
@@ -400,6 +405,7 @@ impl Metrics {
             output_token: family(r, names::TIME_PER_OUTPUT_TOKEN, &["backend"], &names::OUTPUT_TOKEN),
             tokens: family(r, names::TOKENS, &["route", "backend", "type"], &[]),
             token_details: family(r, names::TOKEN_DETAILS, &["backend", "type"], &[]),
+            cost: family(r, names::COST, &["route", "backend"], &[]),
             usage_missing: family(r, names::USAGE_MISSING, &["route", "backend"], &[]),
             streams_in_flight: family(r, names::STREAMS_IN_FLIGHT, &["route"], &[]),
             rejections: family(r, names::REJECTIONS, &["backend", "reason"], &[]),
@@ -529,6 +535,10 @@ impl Metrics {
             first_token: self.attempt_first_token.child(&[backend]),
             output_token: self.output_token.child(&[backend]),
             usage_missing: self.usage_missing.child(&[route, backend]),
+            cost: {
+                let (costs, route, backend) = (self.cost.clone(), route.to_owned(), backend.to_owned());
+                LazyLock::new(Box::new(move || costs.child(&[&route, &backend])))
+            },
             retries: self.retries.child(&[route, backend]),
             in_flight: self.attempts_in_flight.child(&[backend]),
         }

@@ -9,7 +9,7 @@ use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Metric as _;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
+use prometheus::{Counter, Histogram, HistogramOpts, IntCounter, IntGauge, Opts};
 
 use super::names::{self, Name as Metric};
 
@@ -26,6 +26,18 @@ pub trait Child: Clone + Send + Sync + 'static {
 }
 
 impl Child for IntCounter {
+    const KIND: &'static str = "counter";
+
+    fn make((name, help): Metric, _: &[f64]) -> Option<Self> {
+        Self::with_opts(Opts::new(name, help)).ok()
+    }
+
+    fn write(&self, text: &mut Text<'_>) {
+        text.line("", None, self.get());
+    }
+}
+
+impl Child for Counter {
     const KIND: &'static str = "counter";
 
     fn make((name, help): Metric, _: &[f64]) -> Option<Self> {
@@ -96,12 +108,12 @@ impl Text<'_> {
 }
 
 /// What stands above the lines of a family.
-fn write_head(out: &mut String, (name, help): Metric, kind: &str) {
+pub(super) fn write_head(out: &mut String, (name, help): Metric, kind: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 /// Labels as the text format has them, in the order of their names.
-fn label_text(labels: &[&str], values: &[String]) -> String {
+pub(super) fn label_text(labels: &[&str], values: &[String]) -> String {
     let mut pairs: Vec<(&&str, &String)> = labels.iter().zip(values).collect();
     pairs.sort_unstable();
     let mut text = String::new();
@@ -217,6 +229,12 @@ impl<M: Child> Family<M> {
         self.0.children.lock().unwrap_or_else(PoisonError::into_inner).get(&key).map(|made| made.child.clone())
     }
 
+    /// Every series with its label values, in order.
+    pub(super) fn snapshot(&self) -> Vec<(Vec<String>, M)> {
+        let children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.iter().map(|(values, made)| (values.clone(), made.child.clone())).collect()
+    }
+
     /// Drops the series whose label values are not kept.
     pub fn retain(&self, keep: impl Fn(&[String]) -> bool) {
         self.0.children.lock().unwrap_or_else(PoisonError::into_inner).retain(|values, _| keep(values));
@@ -296,6 +314,12 @@ impl Rows {
     pub fn push(&self, values: &[&str], value: f64) {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner).going_on.insert(values, value);
+    }
+
+    /// The rows of the last whole reading.
+    pub(super) fn snapshot(&self) -> Vec<(Vec<String>, f64)> {
+        let rows = self.0.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.whole.iter().map(|(values, value)| (values.clone(), *value)).collect()
     }
 
     /// The reading is whole: it takes the place of the one before.

@@ -145,6 +145,9 @@ pub const TIME_PER_OUTPUT_TOKEN: Name = (
 );
 /// Streams under way.
 pub const STREAMS_IN_FLIGHT: Name = ("breakwater_streams_in_flight", "Streams whose first content has gone out.");
+/// What the tokens cost.
+pub const COST: Name =
+    ("breakwater_cost_usd_total", "Tokens as reported, by the prices of the configuration, in US dollars.");
 /// Parts of the tokens.
 pub const TOKEN_DETAILS: Name =
     ("breakwater_token_details_total", "Parts of the tokens as reported: cached, written to a cache, reasoning.");

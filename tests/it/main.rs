@@ -26,6 +26,7 @@ mod identity;
 mod latency;
 mod limits;
 mod litellm;
+mod litellm_names;
 mod metrics;
 mod objects;
 mod queue;

@@ -35,6 +35,38 @@ fn the_parts_of_the_tokens_are_counted_of_answers_and_of_streams() {
 }
 
 #[test]
+fn what_tokens_cost_is_counted_where_they_have_a_price_and_nowhere_else() {
+    let whole = with_length(&format!(r#"{{"choices":[],"usage":{USAGE}}}"#));
+    let events = format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"x\"}},\"finish_reason\":\"stop\"}}]}}\n\n\
+         data: {{\"choices\":[],\"usage\":{USAGE}}}\n\ndata: [DONE]\n\n"
+    );
+    let upstream = Scripted::start(vec![whole, in_chunks(events.as_bytes(), 1 << 20)]);
+    let entry = |name: &str, prices: &str| {
+        let base = upstream.address();
+        format!(
+            "  - {{model_name: {name}, litellm_params: {{model: openai/x, api_key: k, api_base: \"http://{base}/v1\"{prices}}}}}\n"
+        )
+    };
+    let priced = ", input_cost_per_token: 2.5e-6, output_cost_per_token: 1e-5, cache_read_input_token_cost: 1.25e-6";
+    let yaml = format!("model_list:\n{}{}logging: {{access_log: true}}\n", entry("priced", priced), entry("free", ""));
+    let gateway = Gateway::start(yaml);
+    let cost = || gateway.scrape().sum("breakwater_cost_usd_total", &[("route", "priced"), ("backend", "priced")]);
+    let dollars = 5.0 * 2.5e-6 + 4.0 * 1.25e-6 + 7.0 * 1e-5;
+    for (times, ask) in [(1.0, Ask::chat("priced")), (2.0, Ask::stream("priced"))] {
+        gateway.ask(&ask);
+        assert!((cost() - times * dollars).abs() < 1e-12, "{} of {}", cost(), times * dollars);
+    }
+    gateway.ask(&Ask::chat("free"));
+    let text = gateway.ask(&Ask::get("/metrics")).text();
+    let series: Vec<_> = text.lines().filter(|line| line.starts_with("breakwater_cost_usd_total{")).collect();
+    assert_eq!(series.len(), 1, "no price, no series: {series:?}");
+    let lines = gateway.wait_lines(3);
+    let costs: Vec<_> = lines.iter().map(|line| line["cost_usd"].as_f64()).collect();
+    assert!((costs[0].unwrap() - dollars).abs() < 1e-12 && costs[1] == costs[0] && costs[2].is_none(), "{costs:?}");
+}
+
+#[test]
 fn an_answer_that_does_not_say_what_it_cost_is_a_gap_that_is_counted() {
     let events = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}]}\n\n\
                   data: [DONE]\n\n";

@@ -8,6 +8,7 @@ use super::super::context::{At, Located, Secret};
 use super::super::detect;
 use super::super::item::{Dialect, Item};
 use super::super::litellm_keys::{BODY_FIELDS, NUMBER_FIELDS, Scope};
+use super::super::prices::{self, Prices};
 use super::super::scalar;
 use super::super::section::Section;
 use super::super::yaml::{Node, Value};
@@ -58,6 +59,8 @@ pub(in super::super) struct Model {
     pub(in super::super) mode: Option<String>,
     pub(in super::super) is_blocked: bool,
     pub(in super::super) max_input_tokens: Option<u64>,
+    /// What its tokens cost.
+    pub(in super::super) prices: Option<Prices>,
     pub(in super::super) ca_file: Option<Located<String>>,
     /// Whether HTTP/2 is offered.
     pub(in super::super) http2: Option<bool>,
@@ -170,6 +173,7 @@ fn whole(
         max_input_tokens: info
             .and_then(|info| info.read("max_input_tokens", scalar::integer))
             .map(|tokens| tokens.value),
+        prices: prices::read(params, info),
         ca_file: entry.string("ca_file"),
         http2: entry.boolean("http2").map(|http2| http2.value),
         inject_usage: auto("inject_usage"),

@@ -130,6 +130,14 @@ const PARAMS: &[Key] = &[
     ("stream_timeout", Duration, "`timeouts.first_token` and `timeouts.idle`."),
     ("cooldown_time", Duration, "`circuit_breaker.wait_duration_in_open_state`."),
     ("extra_body", Free, "Body fields for callers who sent none of that name."),
+    ("input_cost_per_token", Number, "US dollars for a prompt token."),
+    ("output_cost_per_token", Number, "US dollars for a completion token."),
+    ("cache_read_input_token_cost", Number, "US dollars for a prompt token from a cache. Default: as any other."),
+    (
+        "cache_creation_input_token_cost",
+        Number,
+        "US dollars for a prompt token written to a cache. Default: as any other.",
+    ),
 ];
 
 const INFO: &[Key] = &[
@@ -138,6 +146,10 @@ const INFO: &[Key] = &[
     ("mode", Text, "The kind of endpoint: chat, embedding and so on."),
     ("blocked", Boolean, "Drained: never picked, still reachable by its own name."),
     ("max_input_tokens", Integer, "Longest prompt that it takes."),
+    ("input_cost_per_token", Number, "As `litellm_params.input_cost_per_token`; so are the other prices."),
+    ("output_cost_per_token", Number, "As `litellm_params.output_cost_per_token`."),
+    ("cache_read_input_token_cost", Number, "As `litellm_params.cache_read_input_token_cost`."),
+    ("cache_creation_input_token_cost", Number, "As `litellm_params.cache_creation_input_token_cost`."),
     ("order", Integer, "As `litellm_params.order`."),
     ("allowed_fails", Integer, "`circuit_breaker.consecutive_failures`, less one."),
 ];

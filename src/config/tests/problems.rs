@@ -268,6 +268,35 @@ fn settings_of_the_process_have_their_codes_and_places() {
     ]);
 }
 
+/// Checks whole files, a master key added at their ends.
+fn check_whole(table: &[(&str, &str)]) {
+    let fixture = Fixture::default().with("MASTER", "a-master-key-that-is-long").with("EMPTY", "");
+    let mut wrong = String::new();
+    for (yaml, expected) in table {
+        let yaml = format!("{yaml}\ngeneral_settings: {{master_key: \"${{MASTER}}\"}}\n");
+        let said = codes_with(&fixture, &yaml).join("; ");
+        if said != *expected {
+            let _ = writeln!(wrong, "{yaml}  said {said}\n  want {expected}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn prices_are_numbers_that_somebody_could_pay() {
+    let table = [
+        (
+            "model_list:\n  - {model_name: a, litellm_params: {model: x, api_key: k, input_cost_per_token: 2.5e-6}, model_info: {output_cost_per_token: \"1e-5\"}}",
+            "",
+        ),
+        (
+            "model_list:\n  - {model_name: a, litellm_params: {model: x, api_key: k, input_cost_per_token: -1, output_cost_per_token: cheap}}",
+            "BW205E 2:82 model_list[0].litellm_params.input_cost_per_token; BW204E 2:109 model_list[0].litellm_params.output_cost_per_token",
+        ),
+    ];
+    check_whole(&table);
+}
+
 #[test]
 fn entries_have_their_own_problems() {
     // Each a whole file: a key, and where it is wrong.
@@ -357,16 +386,7 @@ fn entries_have_their_own_problems() {
             "BW301E 2:76 model_list[0].litellm_params.api_base",
         ),
     ];
-    let fixture = Fixture::default().with("MASTER", "a-master-key-that-is-long").with("EMPTY", "");
-    let mut wrong = String::new();
-    for (yaml, expected) in table {
-        let yaml = format!("{yaml}\ngeneral_settings: {{master_key: \"${{MASTER}}\"}}\n");
-        let said = codes_with(&fixture, &yaml).join("; ");
-        if said != expected {
-            let _ = writeln!(wrong, "{yaml}  said {said}\n  want {expected}");
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
+    check_whole(&table);
 }
 
 #[test]
