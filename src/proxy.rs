@@ -12,6 +12,7 @@ pub mod error_fields;
 mod exchange;
 pub mod failure;
 pub mod final_error;
+pub mod finish;
 pub mod forward;
 mod hedge;
 pub mod hint;
@@ -428,6 +429,7 @@ impl Trip<'_> {
         if let Some(usage) = served.usage {
             self.record.usage = Some(usage);
         }
+        self.record.finish_reason = served.finish_reason;
         if served.is_first_token {
             self.record.first_content = Some(served.at.since(self.record.started()));
         }

@@ -18,6 +18,7 @@ use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
 use super::classify::{self, Event};
 use super::error_fields::{ErrorFields, find_error};
 use super::failure::{ErrorAnswer, Failure, Said};
+use super::finish::FinishReason;
 use super::operation::Group;
 use super::passage::{ToProvider, relay_headers};
 use super::pins::{Pins, created_in_event};
@@ -59,6 +60,8 @@ pub(super) struct Served {
     pub(super) is_first_token: bool,
     /// Tokens as reported so far.
     pub(super) usage: Option<Usage>,
+    /// Why the model stopped, where that is known so far.
+    pub(super) finish_reason: Option<FinishReason>,
     /// The provider's own id of it.
     pub(super) upstream_id: Option<HeaderValue>,
     /// The answer.
@@ -364,6 +367,7 @@ impl Stage<'_> {
         let at = clock::now();
         self.note_objects(&body, at);
         attempt.succeed(at);
+        let finish_reason = FinishReason::of_answer(&body);
         let (status, outcome) = (answer.status, RequestOutcome::Success);
         let upstream_id = answer.request_id();
         let head = Head::Provider(answer.into_fields());
@@ -373,6 +377,7 @@ impl Stage<'_> {
             at,
             is_first_token: false,
             usage,
+            finish_reason,
             upstream_id,
             reply,
         }))
@@ -430,7 +435,15 @@ impl Stage<'_> {
         let length = length.map(|length| length as u64);
         let upstream_id = answer.request_id();
         let reply = self.relay(attempt, answer, Source::Raw, queue, false, length);
-        Attempted::Served(Box::new(Served { status, at, is_first_token: false, usage: None, upstream_id, reply }))
+        Attempted::Served(Box::new(Served {
+            status,
+            at,
+            is_first_token: false,
+            usage: None,
+            finish_reason: None,
+            upstream_id,
+            reply,
+        }))
     }
 
     /// An event stream: nothing leaves before its first content.
@@ -454,7 +467,8 @@ impl Stage<'_> {
                         let (status, queue) = (answer.status.as_u16(), VecDeque::from(blocks));
                         let upstream_id = answer.request_id();
                         let reply = self.relay(attempt, answer, Source::Events(events), queue, is_end, None);
-                        let served = Served { status, at, is_first_token, usage: None, upstream_id, reply };
+                        let served =
+                            Served { status, at, is_first_token, usage: None, finish_reason: None, upstream_id, reply };
                         return Attempted::Served(Box::new(served));
                     }
                     Step::Fail(StreamFailure::InBand(fields)) => {

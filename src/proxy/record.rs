@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
 
+use super::finish::FinishReason;
 use super::hold::Hold;
 use super::spans;
 use super::trail::{AttemptResult, Entry, Trail};
@@ -52,6 +53,8 @@ pub struct Record {
     pub shown_served: Option<HeaderValue>,
     /// Tokens as reported.
     pub usage: Option<Usage>,
+    /// Why the model stopped.
+    pub finish_reason: Option<FinishReason>,
     /// The type and the code of the error it ended with.
     pub error: Option<(&'static str, &'static str)>,
     /// Why nothing more could be tried.
@@ -146,6 +149,7 @@ impl Record {
             shown_backend: None,
             shown_served: None,
             usage: None,
+            finish_reason: None,
             error: None,
             exhausted: None,
             first_content: None,
@@ -339,6 +343,7 @@ impl Record {
             (key!("skipped"), Word::Free(&passed_over)),
             (key!("fallback_route"), Word::Free(self.fallback_route.as_ref().map_or("", RouteName::as_str))),
             (key!("exhausted_reason"), Word::Own(self.exhausted.map_or("", |reason| reason.name()))),
+            (key!("finish_reason"), Word::Own(self.finish_reason.map_or("", FinishReason::name))),
             (key!("stream_end"), Word::Own(self.stream_end.map_or("", |end| end.name()))),
             (key!("upstream_request_id"), Word::Free(upstream_id)),
             (key!("client_retry"), Word::Own(if self.is_client_retry { "true" } else { "" })),

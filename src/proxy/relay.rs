@@ -422,7 +422,10 @@ impl Relay {
     fn say(&mut self, outcome: RequestOutcome) {
         if let Some(record) = &mut self.record {
             record.end(outcome);
-            record.stream_end = self.end.filter(|_| matches!(self.source, Source::Events(_)));
+            if let Source::Events(events) = &self.source {
+                record.stream_end = self.end;
+                record.finish_reason = events.finish_reason();
+            }
         }
     }
 

@@ -35,6 +35,7 @@ fn a_line_says_who_was_passed_over_and_who_served() {
         ("client_retry", json!("true")),
         ("trace_id", json!(TRACE)),
         ("response_bytes", json!(answer.body.len())),
+        ("finish_reason", json!("stop")),
     ] {
         assert_eq!(line[field], value, "{field} of {line}");
     }
@@ -47,8 +48,8 @@ fn a_line_says_who_was_passed_over_and_who_served() {
     gateway.ask(&key(Ask::stream("r")));
     let line = last(&gateway, 2);
     assert_eq!(
-        (&line["stream_end"], &line["trace_id"], &line["client_retry"]),
-        (&json!("completed"), &Value::Null, &Value::Null)
+        (&line["stream_end"], &line["finish_reason"], &line["trace_id"], &line["client_retry"]),
+        (&json!("completed"), &json!("stop"), &Value::Null, &Value::Null)
     );
 }
 

@@ -31,15 +31,19 @@ fn near(port: u16, model: &str, trusted: &str, more: &str) -> Gateway {
     Setup::new(yaml).file("cert.pem", trusted).workers(1).start()
 }
 
-/// TLS in front of a provider, by a server that knows HTTP/1.1 alone.
-fn old(provider: SocketAddr) -> (SocketAddr, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+fn acceptor(made: &rcgen::CertifiedKey<rcgen::KeyPair>, protocol: &[u8]) -> TlsAcceptor {
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let mut config = config.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = vec![protocol.to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// TLS in front of a provider, by a server that knows HTTP/1.1 alone.
+fn old(provider: SocketAddr) -> (SocketAddr, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let acceptor = acceptor(&made, b"http/1.1");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -144,6 +148,67 @@ fn a_stream_that_is_cut_is_told_of_and_a_dead_connection_costs_nothing() {
     drop(behind);
     let gone = gateway.ask(&Ask::chat("far"));
     assert_eq!((gone.status(), gone.trail()), (502, "far=api_connection_error"), "{gone:?}");
+}
+
+/// A server that goes away (GOAWAY) as soon as a stream runs on its first connection, and serves whoever comes by another.
+fn leaving() -> (SocketAddr, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let acceptor = acceptor(&made, b"h2");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let mut is_first = true;
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(acceptor.clone(), client, std::mem::take(&mut is_first)));
+            }
+        });
+    });
+    (address, made.cert.pem())
+}
+
+async fn serve(acceptor: TlsAcceptor, client: tokio::net::TcpStream, leaves: bool) {
+    const EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    const END: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let Ok(client) = acceptor.accept(client).await else { return };
+    let mut connection = h2::server::handshake(client).await.unwrap();
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        if leaves {
+            let head = http::Response::builder().header("content-type", "text/event-stream").body(()).unwrap();
+            let mut stream = respond.send_response(head, false).unwrap();
+            stream.send_data(EVENT.into(), false).unwrap();
+            connection.graceful_shutdown();
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                stream.send_data(END.into(), true).unwrap();
+            });
+        } else {
+            let head = http::Response::builder().header("content-type", "application/json").body(()).unwrap();
+            respond
+                .send_response(head, false)
+                .unwrap()
+                .send_data("{\"id\":\"x\",\"choices\":[]}".into(), true)
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_away_ends_what_it_has_begun_and_costs_nobody_an_answer() {
+    let (address, trusted) = leaving();
+    let gateway = near(address.port(), "x", &trusted, "");
+    let mut stream = Client::connect(gateway.address()).unwrap();
+    stream.send(&Ask::stream("far"));
+    stream.read_until("\"a\"");
+    for _ in 0..5 {
+        let answer = gateway.ask(&Ask::chat("far"));
+        assert_eq!((answer.status(), answer.trail()), (200, "far=200"), "{answer:?}");
+    }
+    let answer = stream.finish();
+    assert!(answer.ending == Some(Ending::Whole) && answer.text().contains("[DONE]"), "{answer:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A walk over spans of the text: no tree, no allocation. Strings are skipped whole, so that the word "error" inside content
 //! is never seen.
 
+use super::super::finish::FinishReason;
 use super::super::json::{self, Elements, Members};
 use super::super::usage::Usage;
 
@@ -17,6 +18,8 @@ pub struct Finding {
     pub seen: u128,
     /// Those of them with a finish reason.
     pub finished: u128,
+    /// Why one of them stopped.
+    pub finish_reason: Option<FinishReason>,
     /// Whether `choices` is empty, `usage` an object and nothing else said: the event that injected usage brings.
     pub is_usage_event: bool,
     /// `sequence_number`, on responses.
@@ -91,7 +94,10 @@ fn read_choice(choice: &[u8], finding: &mut Finding) -> bool {
         let value = &choice[member.value];
         match &choice[member.key] {
             b"index" => index = number(value).map_or(0, |index| index.min(LAST_CHOICE.into())),
-            b"finish_reason" => is_finished = value != b"null",
+            b"finish_reason" => {
+                is_finished = value != b"null";
+                finding.finish_reason = FinishReason::of_value(value).or(finding.finish_reason);
+            }
             b"text" => has_content |= says_something(value),
             b"delta" => has_content |= delta_says_something(value),
             _ => {}

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::super::error_fields::{ErrorFields, find_error};
+use super::super::finish::FinishReason;
 use super::super::usage::Usage;
 use super::MAX_EVENT_BYTES;
 use super::blocks::{Block, Splitter};
@@ -102,6 +103,7 @@ pub struct EventStream {
     held_bytes: usize,
     seen: u128,
     finished: u128,
+    finish_reason: Option<FinishReason>,
     usage: Option<Usage>,
     sequence: Option<u64>,
     events: u64,
@@ -122,6 +124,7 @@ impl EventStream {
             held_bytes: 0,
             seen: 0,
             finished: 0,
+            finish_reason: None,
             usage: None,
             sequence: None,
             events: 0,
@@ -135,6 +138,11 @@ impl EventStream {
     /// Takes the next chunk of the body, decoded of its transfer coding.
     pub fn push(&mut self, chunk: Bytes) {
         self.splitter.push(chunk);
+    }
+
+    /// Why the model stopped, as far as it has said so.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finish_reason
     }
 
     /// The last usage seen.
@@ -201,6 +209,7 @@ impl EventStream {
         };
         self.seen |= finding.seen;
         self.finished |= finding.finished;
+        self.finish_reason = finding.finish_reason.or(self.finish_reason);
         self.usage = finding.usage.or(self.usage);
         self.sequence = finding.sequence.or(self.sequence);
         finding

@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
+use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
 use super::Request;
@@ -78,9 +78,17 @@ pub(super) fn write(out: &mut Vec<u8>, request: &Request<'_>, body_length: usize
     if let Some(authority) = uri.authority().filter(|_| !has_host) {
         push(out, ["host: ", authority.as_str(), "\r\n", ""]);
     }
-    out.extend_from_slice(b"content-length: ");
-    push_count(out, body_length as u64, 1);
-    out.extend_from_slice(b"\r\n\r\n");
+    if tells_length(request.method, body_length) {
+        out.extend_from_slice(b"content-length: ");
+        push_count(out, body_length as u64, 1);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a request says how long its body is: not where there is none and its method lets nobody expect one (RFC 9110 8.6).
+pub(super) fn tells_length(method: &Method, body_length: usize) -> bool {
+    0 < body_length || !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS)
 }
 
 fn push(out: &mut Vec<u8>, pieces: [&str; 4]) {
@@ -175,7 +183,7 @@ fn says_close(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::{Method, Uri};
+    use actix_web::http::Uri;
 
     use super::*;
 
@@ -199,7 +207,7 @@ mod tests {
         assert_eq!(text, "POST /v1/x?y=z HTTP/1.1\r\nx-a: 1\r\nhost: h:81\r\ncontent-length: 12\r\n\r\n");
         let fill = |out: &mut HeaderMap| drop(out.insert(HOST, HeaderValue::from_static("elsewhere")));
         let text = written(&Method::GET, "http://h", &fill, 0);
-        assert_eq!(text, "GET / HTTP/1.1\r\nhost: elsewhere\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(text, "GET / HTTP/1.1\r\nhost: elsewhere\r\n\r\n");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{PingPong, Reason, RecvStream, SendStream};
 
-use super::head::Fields;
+use super::head::{Fields, tells_length};
 use super::link;
 use super::socket::Socket;
 use super::tls::only_http1;
@@ -124,11 +124,17 @@ impl Multiplex {
         loop {
             let begun = clock::now();
             let (seat, is_reused) = shelf.seat(request.uri, limits.connect.min(limits.head)).await?;
-            match exchange(seat, request, limits).await {
+            let connection = Rc::clone(&seat.0);
+            let lost = match exchange(seat, request, limits).await {
                 Ok(answer) => return Ok(Answer { resent, ..answer }),
-                Err(lost) if !resent && lost.is_stale(is_reused, clock::now().since(begun)) => resent = true,
-                Err(lost) => return Err(Missed::Failed(lost.error)),
+                Err(lost) => lost,
+            };
+            // One that is going away serves what it has begun, and nothing more.
+            connection.is_over.set(connection.is_over.get() || lost.ends_connection);
+            if resent || !lost.is_stale(is_reused, clock::now().since(begun)) {
+                return Err(Missed::Failed(lost.error));
             }
+            resent = true;
         }
     }
 
@@ -245,9 +251,16 @@ struct Lost {
     error: Error,
     /// The server says that it has not begun to work on it.
     is_refused: bool,
+    /// Nothing more can be asked on its connection.
+    ends_connection: bool,
 }
 
 impl Lost {
+    /// Of this one exchange alone.
+    const fn by(error: Error) -> Self {
+        Self { error, is_refused: false, ends_connection: false }
+    }
+
     /// Whether a free resend is right: nobody has worked on it, or as good as certainly not.
     fn is_stale(&self, is_reused: bool, lasted: Duration) -> bool {
         let sight = Sight { is_reused, has_sent: true, has_heard: false };
@@ -259,7 +272,8 @@ impl From<h2::Error> for Lost {
     fn from(error: h2::Error) -> Self {
         let is_refused = error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
         let is_ours = error.is_library() && !error.is_io();
-        Self { error: if is_ours { Error::Malformed } else { Error::Reset }, is_refused }
+        let ends_connection = error.is_go_away() || error.is_io();
+        Self { error: if is_ours { Error::Malformed } else { Error::Reset }, is_refused, ends_connection }
     }
 }
 
@@ -271,11 +285,11 @@ async fn exchange(seat: Seat, request: &Request<'_>, limits: Limits) -> Result<A
         let (answer, body) = sender.send_request(head(request, length)?, length == 0)?;
         both(answer, send_body(body, request.body)).await
     };
-    let late = Lost { error: Error::HeadTimeout, is_refused: false };
-    let answer = tokio::time::timeout_at(clock::to_tokio(limits.head), asked).await.map_err(|_| late)??;
+    let answer = tokio::time::timeout_at(clock::to_tokio(limits.head), asked).await;
+    let answer = answer.map_err(|_| Lost::by(Error::HeadTimeout))??;
     let (parts, stream) = answer.into_parts();
     let status = StatusCode::from_u16(parts.status.as_u16());
-    let status = status.map_err(|_| Lost { error: Error::Malformed, is_refused: false })?;
+    let status = status.map_err(|_| Lost::by(Error::Malformed))?;
     let fields = Fields::of_map(HeaderMap::from(parts.headers));
     let body = AnswerBody(Source::Stream(Box::new(StreamBody { stream, is_over: false, _seat: seat })));
     Ok(Answer { status, fields, body, resent: false })
@@ -297,8 +311,11 @@ fn head(request: &Request<'_>, length: usize) -> Result<http::Request<()>, Lost>
             built = built.header(name, value);
         }
     }
-    let built = built.header(CONTENT_LENGTH, length).body(());
-    built.map_err(|_| Lost { error: Error::Malformed, is_refused: false })
+    if tells_length(request.method, length) {
+        built = built.header(CONTENT_LENGTH, length);
+    }
+    let built = built.body(());
+    built.map_err(|_| Lost::by(Error::Malformed))
 }
 
 /// Sends until the answer's head has come: one that comes early counts, and ends the sending.
