@@ -30,7 +30,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use self::admin::Admin;
-use self::admin::reloads::Levers;
+use self::admin::reloads::{Depth, Levers};
 use self::berth::Berths;
 use self::worker::{Shared, Worker};
 use crate::proxy::Proxy;
@@ -159,6 +159,12 @@ impl Server {
     pub fn open_admin(&mut self, listener: TcpListener, levers: Levers) -> std::io::Result<()> {
         self.admin = Some(Admin::start(listener, Arc::clone(&self.shared), levers)?);
         Ok(())
+    }
+
+    /// Shows with the metrics how many finds of the file's watch wait.
+    pub fn watched(&self, depth: Depth) {
+        // Once per process.
+        let _ = self.shared.watcher_depth.set(depth);
     }
 
     /// Where it listens.

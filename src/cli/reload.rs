@@ -18,7 +18,7 @@ use super::serve::with_flags;
 use crate::clock;
 use crate::config::watcher::{Outcome, Trigger, Watch};
 use crate::config::{self, Config, Inputs, Loaded, ProblemFormat, Report, SystemSource, diff};
-use crate::server::admin::reloads::{BackCall, Cause, Levers, OnDisk, ReloadReport, Reloads, Trial};
+use crate::server::admin::reloads::{BackCall, Cause, Depth, Levers, OnDisk, ReloadReport, Reloads, Trial};
 use crate::supervisor::Supervisor;
 use crate::telemetry::events;
 use crate::telemetry::labels::{Label as _, ReloadResult};
@@ -34,6 +34,8 @@ const CALLERS: usize = 4;
 
 /// Watches the file and applies what it becomes; the levers are for operators. Must run on the control arbiter.
 ///
+/// Also says how many finds wait.
+///
 /// # Errors
 /// The system's, if it gives no thread or no signal handler.
 pub(super) fn watch(
@@ -41,8 +43,11 @@ pub(super) fn watch(
     path: PathBuf,
     loaded: &Loaded,
     options: &Options,
-) -> std::io::Result<Levers> {
+) -> std::io::Result<(Levers, Depth)> {
     let (finds, found) = channel(WAITING);
+    // Who has ended lets nothing wait.
+    let waiting = finds.downgrade();
+    let depth: Depth = Arc::new(move || waiting.upgrade().map_or(0, |finds| finds.max_capacity() - finds.capacity()));
     let (calls, called) = channel(CALLERS);
     let reloads = Arc::new(Reloads::default());
     let desk = Desk { supervisor: supervisor.clone(), reloads: Arc::clone(&reloads), finds };
@@ -61,7 +66,7 @@ pub(super) fn watch(
     actix_rt::spawn(office.run(found, called));
     let trip = Box::new(move || watch.reload(Trigger::Admin));
     let rehearse = Arc::new(move || rehearsed.rehearse(&path));
-    Ok(Levers::new(reloads, trip, rehearse, calls))
+    Ok((Levers::new(reloads, trip, rehearse, calls), depth))
 }
 
 /// Where one thing at a time changes the configuration: a find of the watch, an operator's call, a trial that has failed.

@@ -84,8 +84,9 @@ async fn serve(loaded: &Loaded, path: PathBuf, options: &Options) -> Result<(), 
     begin_events(&config)?;
     let admin = bind_admin(&config.admin)?;
     let (mut server, supervisor) = start(&config)?;
-    let levers = reload::watch(&supervisor, path, loaded, options)
+    let (levers, depth) = reload::watch(&supervisor, path, loaded, options)
         .map_err(|error| (NO_ADDRESS, format!("the file cannot be watched: {error}")))?;
+    server.watched(depth);
     if let Some(listener) = admin {
         let opened = server.open_admin(listener, levers);
         opened.map_err(|error| (NO_ADDRESS, format!("the admin listener cannot serve: {error}")))?;

@@ -42,7 +42,12 @@ fn read_cells(shared: &Shared, table: &Table) {
     let (now, unix) = (clock::now(), clock::unix_now());
     let metrics = &shared.metrics;
     let depths = table.backends().map(|backend| backend.mailbox_depth());
-    let deepest = [(ActorKind::Backend, depths.max().unwrap_or(0)), (ActorKind::Router, shared.router_waiting())];
+    let watcher = shared.watcher_depth.get().map_or(0, |depth| depth());
+    let deepest = [
+        (ActorKind::Backend, depths.max().unwrap_or(0)),
+        (ActorKind::Router, shared.router_waiting()),
+        (ActorKind::ConfigWatcher, watcher),
+    ];
     for (actor, depth) in deepest {
         metrics.mailbox_depth.push(&[actor.name()], depth as f64);
     }

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use prometheus::IntCounter;
 use tokio::sync::Notify;
 
+use super::admin::reloads::Depth;
 use super::auth::Keys;
 use super::cors::Cors;
 use super::key_limits::KeyLimits;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) key_limits: KeyLimits,
     /// Who holds which object.
     pub(super) pins: Arc<Pins>,
+    /// How many finds of the file's watch wait, where one runs.
+    pub(super) watcher_depth: OnceLock<Depth>,
     /// When the gateway started, in seconds since the epoch.
     pub(super) started_at: u64,
     /// From SIGTERM on: not ready, and every answer closes its connection.
@@ -79,6 +82,7 @@ impl Shared {
             scrapes: Scrapes::default(),
             key_limits: KeyLimits::default(),
             pins: Pins::new(),
+            watcher_depth: OnceLock::new(),
             started_at: crate::clock::unix_now().as_secs(),
             draining: AtomicBool::new(false),
             cut: AtomicBool::new(false),

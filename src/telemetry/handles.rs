@@ -368,14 +368,22 @@ fn rows(gathered: &mut Gathered, name: names::Name, labels: &'static [&'static s
     rows
 }
 
+/// The toolchain that the sources are pinned to, and so built by.
+fn toolchain() -> &'static str {
+    let pinned = include_str!("../../rust-toolchain.toml");
+    let channel = pinned.lines().find_map(|line| line.strip_prefix("channel = "));
+    channel.map_or("unknown", |channel| channel.trim_matches('"'))
+}
+
 impl Metrics {
     /// All families, empty but for the process's own series.
     pub fn new() -> Arc<Self> {
         // No `Registry`: it wants descriptions before there are children, and two families without any would collide.
         let mut gathered = Gathered::default();
         let r = &mut gathered;
-        let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version", "revision"], &[]);
-        build.child(&[env!("CARGO_PKG_VERSION"), REVISION]).set(1);
+        let build: Family<IntGauge> = family(r, names::BUILD_INFO, &["version", "revision", "rustc", "features"], &[]);
+        let features = if cfg!(feature = "models") { "models" } else { "" };
+        build.child(&[env!("CARGO_PKG_VERSION"), REVISION, toolchain(), features]).set(1);
         let metrics = Self {
             requests: family(r, names::REQUESTS, &["route", "outcome", "stream"], &[]),
             responses: family(r, names::RESPONSES, &["route", "endpoint", "code"], &[]),

@@ -265,6 +265,9 @@ pub type BackCall = oneshot::Sender<Option<ReloadReport>>;
 #[derive(Debug)]
 pub struct NoAnswer;
 
+/// How many finds of the watch wait to be dealt with.
+pub type Depth = Arc<dyn Fn() -> usize + Send + Sync>;
+
 /// What operators can do about the file.
 pub struct Levers {
     /// Where reports are found.
