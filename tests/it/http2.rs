@@ -40,26 +40,31 @@ fn acceptor(made: &rcgen::CertifiedKey<rcgen::KeyPair>, protocol: &[u8]) -> TlsA
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// TLS in front of a provider, by a server that knows HTTP/1.1 alone.
-fn old(provider: SocketAddr) -> (SocketAddr, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let acceptor = acceptor(&made, b"http/1.1");
+/// Serves on a thread of its own, which ends with the process.
+fn listen<F: Future<Output = ()>>(serve: impl FnOnce(tokio::net::TcpListener) -> F + Send + 'static) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((client, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(mut client) = acceptor.accept(client).await else { return };
-                    let mut server = tokio::net::TcpStream::connect(provider).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-                });
-            }
-        });
+        runtime.block_on(async move { serve(tokio::net::TcpListener::from_std(listener).unwrap()).await });
+    });
+    address
+}
+
+/// TLS in front of a provider, by a server that knows HTTP/1.1 alone.
+fn old(provider: SocketAddr) -> (SocketAddr, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let acceptor = acceptor(&made, b"http/1.1");
+    let address = listen(move |listener| async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let mut server = tokio::net::TcpStream::connect(provider).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
     });
     (address, made.cert.pem())
 }
@@ -154,18 +159,11 @@ fn a_stream_that_is_cut_is_told_of_and_a_dead_connection_costs_nothing() {
 fn leaving() -> (SocketAddr, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let acceptor = acceptor(&made, b"h2");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let mut is_first = true;
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(acceptor.clone(), client, std::mem::take(&mut is_first)));
-            }
-        });
+    let address = listen(move |listener| async move {
+        let mut is_first = true;
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(serve(acceptor.clone(), client, std::mem::take(&mut is_first)));
+        }
     });
     (address, made.cert.pem())
 }

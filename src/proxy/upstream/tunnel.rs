@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::clock;
+use crate::proxy::operation::decode_percent;
 
 /// Longest answer to CONNECT that is read; proxies add a page that explains a refusal, which nobody would see.
 const MAX_HEAD_BYTES: usize = 8 << 10;
@@ -95,7 +96,7 @@ impl Outbound {
         if host.is_empty() {
             return Err(no_address());
         }
-        let authorization = user.map(|user| format!("Basic {}", BASE64.encode(percent_decoded(user))));
+        let authorization = user.map(|user| format!("Basic {}", BASE64.encode(decode_percent(user).as_bytes())));
         let direct = direct.split([',', ' ']).filter(|word| !word.is_empty()).filter_map(Direct::parse).collect();
         Ok(Self { host: host.to_owned(), port, authorization, direct })
     }
@@ -210,27 +211,6 @@ fn tell_refusal(outbound: &Outbound, host: &str, status: u16) {
     if TOLD_AT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok() {
         warn!(proxy = %outbound, host, status, "the proxy refuses a tunnel");
     }
-}
-
-/// Resolves percent escapes; what is none stays as it is.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                at += 3;
-            }
-            None => {
-                decoded.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]
