@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 
 export { assert };
-const { LAB_URL, LAB_KEY, LAB_CONTROL, LAB_ADMIN } = process.env;
-export const URL = LAB_URL, KEY = LAB_KEY, BASE = `${LAB_URL}/v1`, ROUTE = 'gpt-4-router';
+const { LAB_URL, LAB_KEY, LAB_CONTROL, LAB_ADMIN, LAB_ROUTE } = process.env;
+export const URL = LAB_URL, KEY = LAB_KEY, BASE = `${LAB_URL}/v1`, ROUTE = LAB_ROUTE ?? 'gpt-4-router';
 
 const statuses = [429, 500, 503, 401, 404, 408].map((code) => [`${code}`, { status: { code } }]);
 export const BEFORE_CONTENT = Object.fromEntries([

@@ -7,7 +7,9 @@ import asyncio, inspect, json, os, sys, time, traceback, urllib.request
 URL, KEY, CONTROL, ADMIN = (os.environ[name] for name in ("LAB_URL", "LAB_KEY", "LAB_CONTROL", "LAB_ADMIN"))
 BASE = URL + "/v1"
 # The route of two backends, first `openai`, then `azure`.
-ROUTE = "gpt-4-router"
+ROUTE = os.environ.get("LAB_ROUTE", "gpt-4-router")
+# The backend that serves it while all is well.
+FIRST = os.environ.get("LAB_FIRST", "openai")
 
 # Everything that a provider can do to a stream or a whole answer, as rules of the simulator.
 STATUSES = {"429": 429, "500": 500, "503": 503, "401": 401, "404": 404, "408": 408}
@@ -121,10 +123,11 @@ def wait(what, look, limit=5):
 
 
 def main():
-    """Runs every case, or those whose name holds an argument."""
+    """Runs every case, or those whose name holds an argument; `=NAME` is that one alone."""
     failed = 0
     wanted = sys.argv[1:]
-    chosen = [(name, run) for name, run in CASES if not wanted or any(part in name for part in wanted)]
+    fits = lambda part, name: name == part[1:] if part.startswith("=") else part in name
+    chosen = [(name, run) for name, run in CASES if not wanted or any(fits(part, name) for part in wanted)]
     for name, run in chosen:
         reset()
         began = time.monotonic()
