@@ -51,6 +51,15 @@ for (const [name, model] of Object.entries(MODELS)) {
   });
 }
 
+test('errors and impatience', async () => {
+  await fault('openai', { status: { code: 400, body: 'context_length' } });
+  const error = await raises(() => generateText({ model: MODELS.chat, prompt: 'hello', maxRetries: 0 }));
+  assert.ok(error.statusCode === 400 && error.responseBody.includes('context_length_exceeded'), error);
+  for (const backend of ['openai', 'azure']) await fault(backend, { hang: 'before_headers' });
+  const late = await raises(() => generateText({ model: MODELS.chat, prompt: 'hello', maxRetries: 0, abortSignal: AbortSignal.timeout(300) }));
+  assert.match(`${late.name} ${late.message}`, /abort|timeout/i);
+});
+
 test('usage of a stream', async () => {
   const result = streamText({ model: MODELS.compatible, prompt: 'hello', maxRetries: 0 });
   await result.consumeStream();

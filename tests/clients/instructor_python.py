@@ -34,5 +34,19 @@ def failover():
     assert len(received("azure")) == 1
 
 
+@case
+def errors_and_impatience():
+    mode, hang = instructor.Mode.TOOLS, {"hang": "before_headers"}
+    fault("openai", {"status": {"code": 400, "body": "context_length"}})
+    error = raises(Exception, client(mode).chat.completions.create, response_model=City, max_retries=0, **ASK)
+    assert "context_length_exceeded" in str(error) and not received("azure"), error
+    reset()
+    fault("openai", hang)
+    assert isinstance(client(mode).chat.completions.create(response_model=City, max_retries=0, **ASK), City), "a provider's silence"
+    fault("azure", hang)
+    impatient = instructor.from_openai(OpenAI(base_url=BASE, api_key=KEY, max_retries=0, timeout=0.3), mode=mode)
+    assert "timed out" in str(raises(Exception, impatient.chat.completions.create, response_model=City, max_retries=0, **ASK)).lower()
+
+
 if __name__ == "__main__":
     main()

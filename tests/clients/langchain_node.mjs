@@ -31,6 +31,15 @@ test('failover', async () => {
   }
 });
 
+test('errors and impatience', async () => {
+  await fault('openai', { status: { code: 400, body: 'context_length' } });
+  const long = await raises(() => chat.invoke('hello'));
+  assert.match(`${long.code} ${long.name} ${long.message}`, /context/i);
+  for (const backend of ['openai', 'azure']) await fault(backend, { hang: 'before_headers' });
+  const late = await raises(() => new ChatOpenAI({ model: lab.ROUTE, apiKey: lab.KEY, maxRetries: 0, timeout: 300, configuration: { baseURL: lab.BASE } }).invoke('hello'));
+  assert.match(`${late.name} ${late.message}`, /time/i);
+});
+
 test('broken streams', async () => {
   for (const rule of Object.values(lab.AFTER_CONTENT)) {
     await lab.reset();

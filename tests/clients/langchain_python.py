@@ -1,6 +1,6 @@
 """LangChain's ChatOpenAI, AzureChatOpenAI and embeddings."""
 from langchain_openai import AzureChatOpenAI, ChatOpenAI, OpenAIEmbeddings
-from openai import APIError, BadRequestError
+from openai import APIError, APITimeoutError, BadRequestError
 from pydantic import BaseModel
 from lab import *
 
@@ -77,6 +77,13 @@ def a_broken_stream_raises():
 def a_prompt_that_is_too_long():
     fault("openai", {"status": {"code": 400, "body": "context_length"}})
     assert raises(BadRequestError, chat.invoke, "hello").code == "context_length_exceeded"
+
+
+@case
+def a_client_with_less_patience_than_the_provider():
+    for backend in ("openai", "azure"):
+        fault(backend, {"hang": "before_headers"})
+    raises(APITimeoutError, ChatOpenAI(model=ROUTE, base_url=BASE, api_key=KEY, max_retries=0, timeout=0.3).invoke, "hello")
 
 
 if __name__ == "__main__":

@@ -64,5 +64,12 @@ async def the_async_way():
     assert words(text) == ("openai", 12)
 
 
+@case
+def a_client_with_less_patience_than_the_provider():
+    for backend in ("openai", "azure"):
+        fault(backend, {"hang": "before_headers"})
+    raises(litellm.Timeout, litellm.completion, **OPENAI, **{**ASK, "timeout": 0.3})
+
+
 if __name__ == "__main__":
     main()
