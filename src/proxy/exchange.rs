@@ -33,7 +33,7 @@ use crate::backend::ledger::Sample;
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
-use crate::telemetry::labels::{RequestOutcome, ResendReason};
+use crate::telemetry::labels::{Endpoint, RequestOutcome, ResendReason};
 use crate::telemetry::trace_context::SpanId;
 
 /// Largest answer read to its end before it is handed on; a larger one commits there (spec/resilience.md 8.1).
@@ -367,7 +367,10 @@ impl Stage<'_> {
         let at = clock::now();
         self.note_objects(&body, at);
         attempt.succeed(at);
-        let finish_reason = FinishReason::of_answer(&body);
+        // No other answers have one, and those of embeddings and images are long.
+        let may_finish =
+            matches!(self.errand.call.operation.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+        let finish_reason = if may_finish { FinishReason::of_answer(&body) } else { None };
         let (status, outcome) = (answer.status, RequestOutcome::Success);
         let upstream_id = answer.request_id();
         let head = Head::Provider(answer.into_fields());

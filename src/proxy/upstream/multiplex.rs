@@ -51,6 +51,8 @@ const PIECE_BYTES: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct Multiplex {
     shelves: RefCell<Vec<Rc<Shelf>>>,
+    /// When all shelves were looked through.
+    swept: Cell<Instant>,
 }
 
 /// Why an exchange brought no answer by HTTP/2.
@@ -142,7 +144,14 @@ impl Multiplex {
     fn shelf(&self, uri: &Uri, tls: &Arc<rustls::ClientConfig>, now: Instant) -> Rc<Shelf> {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let mut shelves = self.shelves.borrow_mut();
-        shelves.retain(|shelf| now.since(shelf.used.get()) <= POOL_LIFETIME);
+        if POOL_IDLE <= now.since(self.swept.get()) {
+            self.swept.set(now);
+            shelves.retain(|shelf| {
+                shelf.connections.borrow_mut().retain(|connection| connection.is_usable(now));
+                // One that stays empty may still know that its server declines, or have somebody dialing.
+                !shelf.connections.borrow().is_empty() || now.since(shelf.used.get()) <= POOL_LIFETIME
+            });
+        }
         let known = shelves.iter().find(|shelf| Arc::ptr_eq(&shelf.tls, tls) && shelf.authority == authority);
         if let Some(shelf) = known {
             shelf.used.set(now);
@@ -347,6 +356,10 @@ async fn send_body(mut stream: SendStream<Bytes>, slices: &[Bytes]) -> Result<()
                 Some(room) => room?.min(slice.len()),
                 None => return Ok(()),
             };
+            // A window that has opened and closed again: an empty piece would say nothing.
+            if room == 0 {
+                continue;
+            }
             let piece = slice.split_to(room);
             stream.send_data(piece, slice.is_empty() && left.peek().is_none())?;
         }

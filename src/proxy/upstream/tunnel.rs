@@ -79,9 +79,11 @@ impl Outbound {
             None => text,
             Some(("http", rest)) => rest,
             Some((scheme, _)) => {
-                return Err(format!(
-                    "HTTPS_PROXY: a proxy that speaks `{scheme}` is not served, give `http://HOST:PORT`"
-                ));
+                // A password may hold what looks like a scheme's end.
+                let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                let what =
+                    if is_scheme { format!("a proxy that speaks `{scheme}`") } else { "what it says".to_owned() };
+                return Err(format!("HTTPS_PROXY: {what} is not served, give `http://HOST:PORT`"));
             }
         };
         let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -238,9 +240,14 @@ mod tests {
         assert_eq!(of(&[("HTTPS_PROXY", "proxy")]), plain("proxy:1080"));
         let with_user = of(&[("HTTPS_PROXY", "http://user:p%40ss%2@proxy:3128")]);
         assert_eq!(with_user, Ok(Some(("proxy:3128".to_owned(), Some("Basic dXNlcjpwQHNzJTI=".to_owned())))));
-        for bad in
-            ["https://proxy:1", "socks5://u:secret@proxy:1", "http://", "http://u:secret@proxy:x", "http://:8080"]
-        {
+        for bad in [
+            "https://proxy:1",
+            "socks5://u:secret@proxy:1",
+            "http://",
+            "http://u:secret@proxy:x",
+            "u:secret://x@proxy:1",
+            "http://:8080",
+        ] {
             let said = of(&[("HTTPS_PROXY", bad)]).unwrap_err();
             assert!(said.starts_with("HTTPS_PROXY") && !said.contains("secret"), "{said}");
         }
