@@ -26,8 +26,15 @@
 mod client;
 #[path = "relay/contestants.rs"]
 mod contestants;
+#[path = "load/folder.rs"]
+mod folder;
+#[path = "load/peers/nginx.rs"]
+mod nginx;
+#[path = "load/primary.rs"]
+#[expect(dead_code, reason = "its upstream is this process: it needs no others")]
+mod primary;
 #[path = "load/process.rs"]
-#[expect(dead_code, reason = "its upstream is itself: it starts none beside it")]
+#[expect(dead_code, reason = "its upstream is this process: it starts none beside it")]
 mod process;
 #[path = "relay/upstream.rs"]
 mod upstream;

@@ -1,5 +1,6 @@
 //! One keep-alive connection: ready-made bytes out, a whole answer in. It understands lengths and chunks, and no more.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 
@@ -19,6 +20,9 @@ const MAX_HEADERS: usize = 64;
 
 /// How a chunked body ends. Content never looks like it: JSON has no bare carriage return.
 const LAST_CHUNK: &[u8] = b"\r\n0\r\n\r\n";
+
+/// A simulated stream's first word.
+const FIRST_CONTENT: &[u8] = b"\"content\":\"slow:0";
 
 /// A connection that is used for one exchange after the other.
 pub(crate) struct Connection {
@@ -74,6 +78,26 @@ impl Connection {
             self.read().await?;
         }
         Ok(Answer { status: head.status, body: &self.buffer[head.length..] })
+    }
+
+    /// Sends a request and reads its stream to no end; says when the first content has come.
+    ///
+    /// # Errors
+    /// The system's, `InvalidData` where no stream is answered, `UnexpectedEof` at its end.
+    pub(crate) async fn watch(&mut self, request: &[u8], started: impl FnOnce()) -> io::Result<Infallible> {
+        self.buffer.clear();
+        self.stream.write_all(request).await?;
+        while memmem::find(&self.buffer, FIRST_CONTENT).is_none() {
+            self.read().await?;
+        }
+        if Head::parse(&self.buffer)?.is_none_or(|head| head.status != 200) {
+            return Err(invalid("the answer is no stream"));
+        }
+        started();
+        loop {
+            self.buffer.clear();
+            self.read().await?;
+        }
     }
 
     async fn read(&mut self) -> io::Result<()> {

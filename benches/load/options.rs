@@ -1,17 +1,18 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt as _};
 
-use crate::scenario::Scenario;
+use crate::scenario::{Form, Scenario};
 use crate::window::Span;
-
-/// From a single caller to a busy gateway.
-const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 
 /// Most connections: each holds a descriptor here, two in the gateway and one in the simulator.
 const MAX_CONNECTIONS: usize = 512;
+
+/// Most in a run that only proves that it works.
+const SHORT_CONNECTIONS: usize = 50;
 
 /// Longest window; beyond it a run says no more.
 const MAX_SECONDS: f64 = 60.0;
@@ -24,12 +25,14 @@ const WARM_UP: Duration = Duration::from_millis(200);
 
 /// What to run.
 pub(crate) struct Options {
-    /// Concurrencies, one after the other.
-    pub(crate) connections: Vec<usize>,
     /// Windows of each contestant.
     pub(crate) rounds: usize,
     /// Length of a window.
     pub(crate) span: Span,
+    /// Where the drawing goes.
+    pub(crate) plot: Option<PathBuf>,
+    connections: Option<usize>,
+    is_short: bool,
     only: Option<Scenario>,
 }
 
@@ -40,27 +43,28 @@ impl Options {
     /// What was not understood.
     pub(crate) fn read() -> Result<Self, String> {
         Self::parse(lexopt::Parser::from_env()).map_err(|error| {
-            format!("{error}; the options are --short, --connections N, --seconds S, --rounds R and --only SCENARIO")
+            format!("{error}; the options are --short, --connections N, --seconds S, --rounds R, --only SCENARIO and --plot FILE")
         })
     }
 
     fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
         let span = Span { warm_up: WARM_UP, measured: Duration::from_secs(1) };
-        let mut options = Self { connections: CONNECTIONS.to_vec(), rounds: 3, span, only: None };
+        let mut options = Self { rounds: 5, span, plot: None, connections: None, is_short: false, only: None };
         while let Some(argument) = parser.next()? {
             match argument {
                 // What cargo hands to every bench.
                 Long("bench") => {}
                 // Options behind it still count.
-                Long("short") => options = Self { only: options.only, ..Self::short() },
+                Long("short") => options = Self { only: options.only, plot: options.plot, ..Self::short() },
                 Long("connections") => {
-                    options.connections = vec![parser.value()?.parse::<usize>()?.clamp(1, MAX_CONNECTIONS)];
+                    options.connections = Some(parser.value()?.parse::<usize>()?.clamp(1, MAX_CONNECTIONS));
                 }
                 Long("seconds") => {
                     let seconds: f64 = parser.value()?.parse()?;
                     options.span.measured = Duration::from_secs_f64(seconds.clamp(0.05, MAX_SECONDS));
                 }
                 Long("rounds") => options.rounds = parser.value()?.parse::<usize>()?.clamp(1, MAX_ROUNDS),
+                Long("plot") => options.plot = Some(parser.value()?.into()),
                 Long("only") => options.only = Some(Scenario::named(&parser.value()?.string()?)?),
                 Long(_) | Short(_) | Value(_) => return Err(argument.unexpected()),
             }
@@ -71,18 +75,27 @@ impl Options {
     /// Enough to see that every scenario works.
     fn short() -> Self {
         let span = Span { warm_up: Duration::from_millis(50), measured: Duration::from_millis(150) };
-        Self { connections: vec![1, 16], rounds: 1, span, only: None }
+        Self { rounds: 1, span, plot: None, connections: None, is_short: true, only: None }
     }
 
     /// The scenarios in order.
-    pub(crate) fn scenarios(&self) -> impl Iterator<Item = Scenario> {
-        let only = self.only;
-        Scenario::ALL.into_iter().filter(move |scenario| only.is_none_or(|only| only == *scenario))
+    pub(crate) fn scenarios(&self) -> Vec<Scenario> {
+        Scenario::ALL.into_iter().filter(|scenario| self.only.is_none_or(|only| only == *scenario)).collect()
     }
 
-    /// How long all windows take, at three contestants.
+    /// The concurrencies of a scenario, one after the other.
+    pub(crate) fn connections(&self, scenario: Scenario) -> Vec<usize> {
+        match (self.connections, scenario.form()) {
+            (Some(connections), Form::Closed | Form::Open { .. }) => vec![connections],
+            (None | Some(_), _) if self.is_short => vec![scenario.connections()[0].min(SHORT_CONNECTIONS)],
+            (None | Some(_), _) => scenario.connections().to_vec(),
+        }
+    }
+
+    /// How long all windows take.
     pub(crate) fn expected(&self) -> Duration {
-        let windows = self.scenarios().count() * self.connections.len() * self.rounds * 3;
+        let of_scenario = |scenario: &Scenario| self.connections(*scenario).len() * scenario.contestants().len();
+        let windows = self.scenarios().iter().map(of_scenario).sum::<usize>() * self.rounds;
         (self.span.warm_up + self.span.measured) * windows as u32
     }
 }

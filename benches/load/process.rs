@@ -12,17 +12,20 @@ use tokio::net::TcpStream;
 /// Ticks a second in /proc/PID/stat: fixed by the kernel's interface on the architectures we build for.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Longest wait for a process to listen.
-const START_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for a process to listen: that of an interpreter that reads a thousand files first.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Between two looks whether it listens.
-const START_POLL: Duration = Duration::from_millis(10);
+/// Between two looks whether it listens: starts are measured too.
+const START_POLL: Duration = Duration::from_millis(1);
 
 /// Most of a process's last words that are repeated, in bytes.
 const LAST_WORDS: usize = 2_000;
 
 /// Core of the contestants.
 const CONTESTANT_CORE: &str = "0";
+
+/// Cores of those that have more than one thread to do.
+const ANY_CORE: &str = "0,1";
 
 /// Core of this process, which its children inherit.
 const LOAD_CORE: &str = "1";
@@ -57,8 +60,13 @@ impl Pinning {
         if let Some(setpriv) = &self.setpriv {
             words.extend([setpriv.into(), "--pdeathsig".into(), "KILL".into(), "--".into()]);
         }
-        if let (Some(taskset), Core::Contestant) = (&self.taskset, core) {
-            words.extend([taskset.into(), "-c".into(), CONTESTANT_CORE.into()]);
+        let cores = match core {
+            Core::Contestant => Some(CONTESTANT_CORE),
+            Core::Any => Some(ANY_CORE),
+            Core::Load => None,
+        };
+        if let (Some(taskset), Some(cores)) = (&self.taskset, cores) {
+            words.extend([taskset.into(), "-c".into(), cores.into()]);
         }
         words.push(program.into());
         // Each of them becomes the next by exec: the process id stays the same.
@@ -75,6 +83,8 @@ pub(crate) enum Core {
     Contestant,
     /// With this process.
     Load,
+    /// Wherever there is room.
+    Any,
 }
 
 /// Looks for a program as a shell would, and where servers are installed.

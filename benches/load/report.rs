@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use crate::peers::Kind;
+
 /// How far the failovers per request may be off: requests cut by a window's end are counted on one side only.
 const FAILOVER_TOLERANCE: f64 = 0.02;
 
@@ -26,6 +28,11 @@ impl Spread {
         Self { least: *least, median: values[values.len() / 2], most: *most }
     }
 
+    /// The one in the middle.
+    pub(crate) fn median(&self) -> f64 {
+        self.median
+    }
+
     fn shown(&self, unit: f64, digits: usize) -> String {
         let [least, median, most] = [self.least, self.median, self.most].map(|value| value * unit);
         format!("{least:.digits$}/{median:.digits$}/{most:.digits$}")
@@ -36,7 +43,7 @@ impl Spread {
 pub(crate) struct Row {
     pub(crate) scenario: &'static str,
     pub(crate) connections: usize,
-    pub(crate) contestant: &'static str,
+    pub(crate) contestant: Kind,
     /// Requests per second.
     pub(crate) rates: Spread,
     /// CPU per request in seconds.
@@ -53,8 +60,8 @@ pub(crate) struct Row {
     pub(crate) resident: Option<u64>,
     /// Failovers per request, where they are counted.
     pub(crate) failovers: Option<f64>,
-    /// How many there must be.
-    pub(crate) expected_failovers: f64,
+    /// How many there must be; none where that is not the same each time.
+    pub(crate) expected_failovers: Option<f64>,
     /// Wrong answers and lost connections.
     pub(crate) errors: u64,
 }
@@ -73,7 +80,7 @@ impl Row {
             "{:<9} {:>5} {:<10} {:>20} {:>8.0} {:>8.0} {:>8.0} {:>7} {:>17} {:>7} {:>9} {:>6}",
             self.scenario,
             self.connections,
-            self.contestant,
+            self.contestant.name(),
             self.rates.shown(1.0, 0),
             self.median.median * MICROS,
             self.late.median * MICROS,
@@ -88,13 +95,17 @@ impl Row {
 
     /// What is wrong with it.
     fn problem(&self) -> Option<String> {
-        let place = format!("{} at {} connections, {}", self.scenario, self.connections, self.contestant);
-        let is_off = |failovers: f64| FAILOVER_TOLERANCE < (failovers - self.expected_failovers).abs();
+        let place = format!("{} at {} connections, {}", self.scenario, self.connections, self.contestant.name());
+        let is_off = |failovers: f64| {
+            self.expected_failovers.is_some_and(|expected| FAILOVER_TOLERANCE < (failovers - expected).abs())
+        };
         match self.failovers {
+            _ if !self.contestant.is_own() && self.contestant != Kind::Direct => None,
             _ if 0 < self.errors => Some(format!("{place}: {} wrong answers or lost connections", self.errors)),
             _ if self.rates.least == 0.0 => Some(format!("{place}: a window without an answer")),
             Some(failovers) if is_off(failovers) => {
-                Some(format!("{place}: {failovers:.3} failovers per request, not {:.0}", self.expected_failovers))
+                let expected = self.expected_failovers.unwrap_or_default();
+                Some(format!("{place}: {failovers:.3} failovers per request, not {expected:.0}"))
             }
             Some(_) | None => None,
         }
@@ -103,6 +114,7 @@ impl Row {
 
 /// Prints rows as they come and keeps what is wrong with them.
 pub(crate) struct Table {
+    rows: Vec<Row>,
     problems: Vec<String>,
 }
 
@@ -125,29 +137,36 @@ impl Table {
             "failovers",
             "errors"
         ));
-        Self { problems: Vec::new() }
+        Self { rows: Vec::new(), problems: Vec::new() }
     }
 
     /// Prints a row.
     pub(crate) fn add(&mut self, row: Row) {
         say(&row.shown());
         self.problems.extend(row.problem());
+        self.rows.push(row);
     }
 
-    /// Prints the ratio of two contestants' costs, window by window; nothing if one of them did not take part.
-    pub(crate) fn compare(&self, ours: &[f64], theirs: &[f64]) {
-        let ratios = Spread::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs));
-        if !ours.is_empty() && !theirs.is_empty() {
-            say(&format!("{:<26} {} x the CPU per request of nginx", "", ratios.shown(1.0, 2)));
+    /// Prints how the first contestant's CPU per request compares with each other one's, window by window: its peers' as a share
+    /// of theirs, its own variants' as a multiple of its.
+    pub(crate) fn compare(&self, costs: &[(Kind, Vec<f64>)]) {
+        let Some(((first, ours), others)) = costs.split_first() else { return };
+        for (kind, theirs) in others {
+            let ratio = |(ours, theirs): (&f64, &f64)| if kind.is_own() { theirs / ours } else { ours / theirs };
+            let ratios = Spread::of(ours.iter().zip(theirs).map(ratio));
+            let (one, other) = if kind.is_own() { (kind, first) } else { (first, kind) };
+            say(&format!("{:<16} CPU per request: {} {} x {}", "", one.name(), ratios.shown(1.0, 3), other.name()));
         }
     }
 
-    /// Prints what the access log costs, window by window; nothing if one of them did not take part.
-    pub(crate) fn subtract(&self, logged: &[f64], unlogged: &[f64]) {
-        if !logged.is_empty() && !unlogged.is_empty() {
-            let log = Spread::of(logged.iter().zip(unlogged).map(|(with, without)| with - without));
-            say(&format!("{:<26} {} us of CPU per request for the access log", "", log.shown(MICROS, 1)));
-        }
+    /// Prints a line beside the rows.
+    pub(crate) fn remark(&self, text: &str) {
+        say(&format!("{:<16} {text}", ""));
+    }
+
+    /// The rows so far.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// Ends the run.

@@ -1,4 +1,4 @@
-//! A window of load: connections in a closed loop, for a while.
+//! A window of load: connections in a closed loop for a while, or streams that are looked at while they run.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -10,10 +10,11 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::client::{Answer, Connection};
+use crate::peers::Kind;
 use crate::process::Process;
 
 /// After the window, for answers that are under way.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
+pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Before a lost connection is made anew, so that a dead contestant is not asked in a tight loop.
 const RECONNECT: Duration = Duration::from_millis(10);
@@ -40,7 +41,8 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    fn is_met(self, answer: &Answer<'_>) -> bool {
+    /// Whether an answer is one.
+    pub(crate) fn is_met(self, answer: &Answer<'_>) -> bool {
         let tail = &answer.body[answer.body.len().saturating_sub(TAIL_BYTES)..];
         let is_whole = match self {
             Self::Whole => !answer.body.is_empty(),
@@ -52,16 +54,23 @@ impl Wanted {
 
 /// Whom the load goes to, and with what.
 pub(crate) struct Contestant<'a> {
-    /// Its name in the table.
-    pub(crate) name: &'static str,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    /// Who.
+    pub(crate) kind: Kind,
     /// What it is sent.
-    pub(crate) request: Bytes,
-    /// What it must answer.
-    pub(crate) wanted: Wanted,
+    pub(crate) load: Load,
     /// Whose CPU and memory count; none for the simulator, which shares its core with the load.
     pub(crate) process: Option<&'a Process>,
+}
+
+/// What each connection needs.
+#[derive(Clone)]
+pub(crate) struct Load {
+    /// Where to.
+    pub(crate) address: SocketAddr,
+    /// The request.
+    pub(crate) request: Bytes,
+    /// What must be answered.
+    pub(crate) wanted: Wanted,
 }
 
 /// What a window brought.
@@ -98,23 +107,31 @@ impl Window {
 }
 
 /// Where a window is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
+    #[default]
     WarmUp,
     Measured,
     Over,
 }
 
 /// What all connections of a window note. They run on one thread.
-struct Tally {
+#[derive(Default)]
+pub(crate) struct Notes {
     phase: Cell<Phase>,
     latencies: RefCell<Vec<Duration>>,
     answered: Cell<u64>,
     errors: Cell<u64>,
 }
 
-impl Tally {
-    fn note(&self, is_good: bool, took: Duration) {
+impl Notes {
+    /// From now on it counts.
+    pub(crate) fn begin(&self) {
+        self.phase.set(Phase::Measured);
+    }
+
+    /// An answer, or none.
+    pub(crate) fn note(&self, is_good: bool, took: Duration) {
         if !is_good {
             self.errors.set(self.errors.get() + 1);
             return;
@@ -124,70 +141,111 @@ impl Tally {
             self.latencies.borrow_mut().push(took);
         }
     }
+
+    fn is_over(&self) -> bool {
+        self.phase.get() == Phase::Over
+    }
+
+    /// What came of it. `cpu` is the contestant's at the end and at the beginning.
+    pub(crate) fn window(&self, elapsed: Duration, cpu: Option<(Duration, Duration)>, resident: Option<u64>) -> Window {
+        let mut latencies = self.latencies.take();
+        latencies.sort_unstable();
+        Window {
+            requests: latencies.len() as u64,
+            answered: self.answered.get(),
+            errors: self.errors.get(),
+            median: quantile(&latencies, 0.5),
+            late: quantile(&latencies, 0.99),
+            latest: quantile(&latencies, 1.0),
+            resident,
+            elapsed,
+            cpu: cpu.map(|(after, before)| after.saturating_sub(before)),
+        }
+    }
 }
 
-/// Drives a window. Must run inside a `LocalSet`.
+/// Drives a window of a closed loop. Must run inside a `LocalSet`.
 ///
 /// # Errors
 /// Answers that do not come, even long after the window.
 pub(crate) async fn drive(contestant: &Contestant<'_>, connections: usize, span: Span) -> Result<Window, String> {
-    let tally = Rc::new(Tally {
-        phase: Cell::new(Phase::WarmUp),
-        latencies: RefCell::default(),
-        answered: Cell::new(0),
-        errors: Cell::new(0),
-    });
+    let notes = Rc::new(Notes::default());
     let mut loops = JoinSet::new();
     for _ in 0..connections {
-        let (address, request, wanted) = (contestant.address, contestant.request.clone(), contestant.wanted);
-        loops.spawn_local(keep_asking(address, request, wanted, Rc::clone(&tally)));
+        loops.spawn_local(keep_asking(contestant.load.clone(), Rc::clone(&notes)));
     }
     tokio::time::sleep(span.warm_up).await;
     let cpu = || contestant.process.and_then(Process::cpu);
-    let (begun, cpu_before) = (clock::now(), cpu());
-    tally.phase.set(Phase::Measured);
+    let (begun, before) = (clock::now(), cpu());
+    notes.begin();
     tokio::time::sleep(span.measured).await;
-    tally.phase.set(Phase::Over);
-    let (elapsed, cpu_after) = (clock::now().since(begun), cpu());
+    notes.phase.set(Phase::Over);
+    let (elapsed, after) = (clock::now().since(begun), cpu());
     let resident = contestant.process.and_then(Process::resident);
     let drained = tokio::time::timeout(LAST_ANSWERS, async { while loops.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        return Err(format!("{} owes {} answers", contestant.name, loops.len()));
+        return Err(format!("{} owes {} answers", contestant.kind.name(), loops.len()));
     }
-    let mut latencies = tally.latencies.take();
-    latencies.sort_unstable();
-    let spent = cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-    Ok(Window {
-        requests: latencies.len() as u64,
-        answered: tally.answered.get(),
-        errors: tally.errors.get(),
-        median: quantile(&latencies, 0.5),
-        late: quantile(&latencies, 0.99),
-        latest: quantile(&latencies, 1.0),
-        resident,
-        elapsed,
-        cpu: spent,
-    })
+    Ok(notes.window(elapsed, after.zip(before), resident))
 }
 
 /// One connection: a request, its answer, the next request.
-async fn keep_asking(address: SocketAddr, request: Bytes, wanted: Wanted, tally: Rc<Tally>) {
-    while tally.phase.get() != Phase::Over {
-        let Ok(mut connection) = Connection::open(address).await else {
-            tally.note(false, Duration::ZERO);
+async fn keep_asking(load: Load, notes: Rc<Notes>) {
+    while !notes.is_over() {
+        let Ok(mut connection) = Connection::open(load.address).await else {
+            notes.note(false, Duration::ZERO);
             tokio::time::sleep(RECONNECT).await;
             continue;
         };
-        while tally.phase.get() != Phase::Over {
+        while !notes.is_over() {
             let begun = clock::now();
-            let Ok(answer) = connection.exchange(&request).await else {
-                tally.note(false, Duration::ZERO);
+            let Ok(answer) = connection.exchange(&load.request).await else {
+                notes.note(false, Duration::ZERO);
                 tokio::time::sleep(RECONNECT).await;
                 break;
             };
-            tally.note(wanted.is_met(&answer), clock::now().since(begun));
+            notes.note(load.wanted.is_met(&answer), clock::now().since(begun));
         }
     }
+}
+
+/// Begins streams, waits until each has brought something, and looks at the contestant while all of them run. CPU is per
+/// stream. Must run inside a `LocalSet`.
+///
+/// # Errors
+/// A stream that brings nothing.
+pub(crate) async fn hold(contestant: &Contestant<'_>, streams: usize, span: Span) -> Result<Window, String> {
+    let notes = Rc::new(Notes::default());
+    notes.begin();
+    let cpu = || contestant.process.and_then(Process::cpu);
+    let (begun, before) = (clock::now(), cpu());
+    let mut held = JoinSet::new();
+    for _ in 0..streams {
+        let (load, notes) = (contestant.load.clone(), Rc::clone(&notes));
+        held.spawn_local(async move {
+            let begun = clock::now();
+            let mut connection = Connection::open(load.address).await?;
+            connection.watch(&load.request, || notes.note(true, clock::now().since(begun))).await
+        });
+    }
+    let all_run = async {
+        while notes.answered.get() < streams as u64 {
+            tokio::select! {
+                lost = held.join_next() => return Err(format!("{}: a stream ended: {lost:?}", contestant.kind.name())),
+                () = tokio::time::sleep(RECONNECT) => {}
+            }
+        }
+        Ok(())
+    };
+    let running = tokio::time::timeout(LAST_ANSWERS, all_run).await;
+    running
+        .unwrap_or_else(|_| Err(format!("{}: only {} streams run", contestant.kind.name(), notes.answered.get())))?;
+    tokio::time::sleep(span.measured).await;
+    let (elapsed, after) = (clock::now().since(begun), cpu());
+    let resident = contestant.process.and_then(Process::resident);
+    held.abort_all();
+    while held.join_next().await.is_some() {}
+    Ok(notes.window(elapsed, after.zip(before), resident))
 }
 
 /// The value that this share of sorted values does not exceed; zero if there is none.

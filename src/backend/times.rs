@@ -34,9 +34,9 @@ impl Times {
         for (place, time) in sorted.iter_mut().zip(&self.0) {
             *place = *time;
         }
-        sorted.sort_unstable();
-        let rank = (sorted.len() * percent).div_ceil(WHOLE);
-        sorted.get(rank.checked_sub(1)?).copied()
+        let rank = (sorted.len() * percent).div_ceil(WHOLE).checked_sub(1)?;
+        // Every outcome asks: sorting all of them took a fortieth of a request's instructions.
+        Some(*sorted.select_nth_unstable(rank).1)
     }
 }
 

@@ -1,5 +1,9 @@
 //! Why a model stopped, as chat and completions say it.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use super::json::skip_blanks;
 
 /// A finish reason. Words that nobody knows are one, so that a log's readers can group by it.
@@ -22,6 +26,9 @@ pub enum FinishReason {
 /// The member that says it. Within a string its quotes would be escaped, so this is never content.
 const KEY: &[u8] = b"\"finish_reason\"";
 
+/// Finds it; made once.
+static KEY_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
+
 impl FinishReason {
     /// Of a member's value; none if it is no word yet.
     pub fn of_value(value: &[u8]) -> Option<Self> {
@@ -38,7 +45,7 @@ impl FinishReason {
 
     /// Of a whole answer's first choice that says one.
     pub fn of_answer(body: &[u8]) -> Option<Self> {
-        let colon = skip_blanks(body, memchr::memmem::find(body, KEY)? + KEY.len());
+        let colon = skip_blanks(body, KEY_FINDER.find(body)? + KEY.len());
         let value = skip_blanks(body, colon + 1);
         if body.get(colon) == Some(&b':') { Self::of_value(body.get(value..)?) } else { None }
     }

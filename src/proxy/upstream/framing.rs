@@ -8,6 +8,7 @@
 mod tests;
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use memchr::memmem;
 
@@ -22,6 +23,9 @@ const MAX_SIZE_DIGITS: usize = 16;
 
 /// Longest line of chunk framing (size and extensions) and of trailers together.
 const MAX_CHUNK_LINE_BYTES: usize = 8 << 10;
+
+/// Finds a head's end. Kept: making a finder costs more than it then takes to search a head.
+static HEAD_END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
 /// What the first bytes of an answer turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ pub(super) fn may_be_over(bytes: &[u8], seen: usize) -> bool {
 
 /// Reads the head at the start of `bytes`; what is no final one is the error.
 pub(super) fn read_final<'a, 'b>(bytes: &'b [u8], room: &'a mut Fields<'b>) -> Result<Final<'a, 'b>, Head> {
-    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
+    let Some(end) = HEAD_END.find(bytes) else {
         return Err(if may_be_over(bytes, 0) { Head::Invalid } else { Head::Partial });
     };
     let length = end + 4;
