@@ -11,6 +11,7 @@ use super::MAX_EVENT_BYTES;
 use super::blocks::{Block, Splitter};
 use super::dialect::{Api, wrapped};
 use super::judge::{self, Finding, Meaning};
+use super::template::Template;
 
 /// How a stream is treated.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +99,7 @@ enum Phase {
 pub struct EventStream {
     options: Options,
     splitter: Splitter,
+    template: Template,
     phase: Phase,
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -119,6 +121,7 @@ impl EventStream {
         Self {
             options,
             splitter: Splitter::default(),
+            template: Template::default(),
             phase: Phase::Holding,
             held: Vec::new(),
             held_bytes: 0,
@@ -202,11 +205,18 @@ impl EventStream {
 
     fn judge(&mut self, block: &Block, data: &[u8]) -> Finding {
         self.events += 1;
+        if self.template.fits(data) {
+            return Finding { meaning: Meaning::Content, ..Finding::default() };
+        }
         let finding = match self.options.api {
             Api::Chat => judge::chat(block.event(), data),
             Api::Responses => judge::responses(block.event(), data),
             Api::Other => judge::other(block.event(), data),
         };
+        let is_all = finding.usage.is_none() && finding.finished == 0;
+        if self.options.api == Api::Chat && finding.meaning == Meaning::Content && is_all {
+            self.template.learn(data);
+        }
         self.seen |= finding.seen;
         self.finished |= finding.finished;
         self.finish_reason = finding.finish_reason.or(self.finish_reason);

@@ -260,6 +260,39 @@ fn bounds() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Whatever is remembered of earlier events, each means what it means alone.
+    #[test]
+    fn an_event_is_judged_as_if_it_were_the_only_one(
+        picks in proptest::collection::vec((0_usize..9, r#"[a,":{}\[\]\\]{0,4}"#, "[a-z]{0,2}"), 1..24),
+    ) {
+        let shapes = [
+            r#"{"id":"c","choices":[{"index":0,"delta":{"content":"WORDS"},"finish_reason":null}],"obfuscation":"PAD"}"#,
+            r#"{"obfuscation":"PAD","choices":[{"index":0,"delta":{"content":"WORDS"},"finish_reason":null}]}"#,
+            r#"{"id":"PAD","choices":[{"index":0,"delta":{"content":"WORDS"},"finish_reason":null}]}"#,
+            r#"{"choices":[{"delta":{"content":"WORDS"},"index":0,"finish_reason":"PAD"}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"WORDS"}},{"index":1,"delta":{"content":"PAD"}}]}"#,
+            r#"{"choices":[{"index":0,"text":"WORDS"}],"error":null}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"WORDS","content":""}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":"WORDS"}}],"usage":null}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"WORDS"}}],"choices":[]}"#,
+        ];
+        let mut stream = EventStream::new(options(Api::Chat));
+        stream.push(Bytes::from(format!("{HI}\n\n")));
+        assert_eq!(stream.by_ref().count(), 1);
+        for (shape, words, pad) in picks {
+            let data = shapes[shape].replace("WORDS", &words).replace("PAD", &pad);
+            stream.push(Bytes::from(format!("data: {data}\n\n")));
+            let meaning = judge::chat(b"", data.as_bytes()).meaning;
+            if matches!(meaning, Meaning::Error { .. }) {
+                break;
+            }
+            let expected = meaning != Meaning::Preamble;
+            let bytes = Bytes::from(format!("data: {data}\n\n"));
+            prop_assert_eq!(stream.next(), Some(Step::Pass { bytes, is_content: expected }), "{}", data);
+            prop_assert_eq!(stream.next(), None);
+        }
+    }
+
     #[test]
     fn any_chunking_gives_the_same_steps(
         picks in proptest::collection::vec(0_usize..8, 0..12),
