@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench relay                    # about two minutes
 //! cargo bench --bench relay -- --seconds 5 --rounds 5
+//! cargo bench --bench relay -- --only paced
 //! cargo bench --bench relay -- --short         # as CI runs it: moments, proves that it works
 //! ```
 //!
@@ -55,8 +56,9 @@ use self::upstream::Pace;
 const LARGE_BYTES: usize = 20 << 20;
 
 /// What a run may be told.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Options {
+    only: Option<String>,
     seconds: f64,
     rounds: usize,
     slow_streams: usize,
@@ -80,14 +82,16 @@ fn main() -> ExitCode {
 }
 
 fn read_options() -> Result<Options, String> {
-    let mut options = Options { seconds: 3.0, rounds: 5, slow_streams: 2_000 };
+    let mut options = Options { only: None, seconds: 3.0, rounds: 5, slow_streams: 2_000 };
     let mut parser = lexopt::Parser::from_env();
-    let wrong = |error: lexopt::Error| format!("{error}; the options are --short, --seconds S and --rounds R");
+    let wrong =
+        |error: lexopt::Error| format!("{error}; the options are --short, --seconds S, --rounds R and --only SCENARIO");
     while let Some(argument) = parser.next().map_err(wrong)? {
         match argument {
             // What cargo hands to every bench.
             Long("bench") => {}
-            Long("short") => options = Options { seconds: 0.5, rounds: 1, slow_streams: 50 },
+            Long("short") => options = Options { seconds: 0.5, rounds: 1, slow_streams: 50, ..options },
+            Long("only") => options.only = Some(parser.value().and_then(|value| value.string()).map_err(wrong)?),
             Long("seconds") => {
                 let seconds: f64 = parser.value().and_then(|value| value.parse()).map_err(wrong)?;
                 options.seconds = seconds.clamp(0.2, 60.0);
@@ -122,13 +126,20 @@ async fn run(options: Options, pinning: Pinning) -> Result<(), String> {
     let span = Duration::from_secs_f64(options.seconds);
     let paced = Pace { events: 50, gap: Duration::from_millis(20) };
     let burst = Pace { events: 50, gap: Duration::ZERO };
-    for (name, streams, pace) in [("paced", 64, paced), ("dense", 512, paced), ("burst", 64, burst)] {
+    let is_wanted = |name: &str| options.only.as_deref().is_none_or(|only| only == name);
+    let scenarios = [("paced", 64, paced), ("dense", 512, paced), ("burst", 64, burst)];
+    for (name, streams, pace) in scenarios.into_iter().filter(|(name, ..)| is_wanted(name)) {
         compare(&setting, name, Load { streams, pace, span }, options.rounds).await?;
     }
     let pace = Pace { events: 600, gap: Duration::from_secs(1) };
     let load = Load { streams: options.slow_streams, pace, span: span.max(Duration::from_secs(3)) };
-    compare(&setting, "slow", load, 1).await?;
-    large(&setting).await
+    if is_wanted("slow") {
+        compare(&setting, "slow", load, options.rounds.div_ceil(3)).await?;
+    }
+    if is_wanted("large") {
+        large(&setting).await?;
+    }
+    Ok(())
 }
 
 /// Windows in turn, then a row for each.
