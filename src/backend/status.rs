@@ -4,13 +4,17 @@
 //! is never seen in halves. The actor is its only writer, with one exception: the claim of a probe by a worker, one
 //! compare-and-swap. Deadlines lie beside the word and are written before it.
 
+mod rejection;
+mod word;
+
 use std::time::Duration;
 
+pub use self::rejection::{Admission, Reason, Rejection};
+pub use self::word::{Circuit, Override};
 use super::circuit_breaker::StateName;
 use super::figures::Figures;
 use super::health::{Health, HealthCell};
 use super::latency::LatencyCell;
-use super::outcome::Block;
 use super::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::clock::Instant;
 
@@ -22,208 +26,6 @@ const HALF_OPEN_RETRY: Duration = Duration::from_secs(1);
 
 /// How soon a request that found a backend at its cap may come back.
 const SATURATED_RETRY: Duration = Duration::from_secs(2);
-
-/// An operator's hand on the breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Override {
-    /// None: the breaker decides.
-    Auto,
-    /// Nothing passes.
-    ForceOpen,
-    /// Everything passes, the window records.
-    ForceClosed,
-    /// Everything passes, the window stays empty.
-    Disabled,
-}
-
-impl Override {
-    /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::ForceOpen, Self::ForceClosed, Self::Disabled];
-
-    /// The stable word for the admin API, logs and labels.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::ForceOpen => "force_open",
-            Self::ForceClosed => "force_closed",
-            Self::Disabled => "disabled",
-        }
-    }
-}
-
-/// The circuit word, unpacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Circuit {
-    /// Number of changes so far.
-    pub generation: u32,
-    /// The state.
-    pub state: StateName,
-    /// The override.
-    pub hand: Override,
-    /// Probes under way.
-    pub probes: u8,
-    /// Probes that succeeded.
-    pub ok: u8,
-}
-
-impl Circuit {
-    /// Bits: generation 32, ok 8, probes 8, override 8, state 8.
-    pub const fn pack(self) -> u64 {
-        (self.generation as u64) << 32
-            | (self.ok as u64) << 24
-            | (self.probes as u64) << 16
-            | (self.hand as u64) << 8
-            | self.state as u64
-    }
-
-    /// The word read back.
-    pub const fn unpack(word: u64) -> Self {
-        let state = match word & 0xff {
-            0 => StateName::Closed,
-            1 => StateName::HalfOpen,
-            _ => StateName::Open,
-        };
-        let hand = match (word >> 8) & 0xff {
-            0 => Override::Auto,
-            1 => Override::ForceOpen,
-            2 => Override::ForceClosed,
-            _ => Override::Disabled,
-        };
-        Self { generation: (word >> 32) as u32, state, hand, probes: (word >> 16) as u8, ok: (word >> 24) as u8 }
-    }
-}
-
-/// Why a backend is passed over (spec/resilience.md 9.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Its circuit is open.
-    CircuitOpen,
-    /// Its host's circuit is open.
-    EndpointOpen,
-    /// All its probes are taken.
-    HalfOpenBusy,
-    /// An operator opened its circuit.
-    ForcedOpen,
-    /// A block.
-    Blocked(Block),
-    /// Its own requests per minute are used up.
-    LocalRpm,
-    /// Its own tokens per minute are used up.
-    LocalTpm,
-    /// Its cap of calls in flight is reached.
-    Saturated,
-    /// The provider's own figures say that it would refuse.
-    LearnedQuota,
-    /// Health checks fail.
-    Unhealthy,
-    /// It is being drained, or its weight is 0.
-    Draining,
-    /// The request does not fit it.
-    Incompatible,
-}
-
-impl Reason {
-    /// All reasons, in the order of [`Reason::index`].
-    pub const ALL: [Self; 17] = [
-        Self::CircuitOpen,
-        Self::EndpointOpen,
-        Self::HalfOpenBusy,
-        Self::ForcedOpen,
-        Self::Blocked(Block::Rate),
-        Self::Blocked(Block::Overload),
-        Self::Blocked(Block::Money),
-        Self::Blocked(Block::Auth),
-        Self::Blocked(Block::Permission),
-        Self::Blocked(Block::NotFound),
-        Self::LocalRpm,
-        Self::LocalTpm,
-        Self::Saturated,
-        Self::LearnedQuota,
-        Self::Unhealthy,
-        Self::Draining,
-        Self::Incompatible,
-    ];
-
-    /// The stable word for logs, labels and error messages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CircuitOpen => "circuit_open",
-            Self::EndpointOpen => "endpoint_open",
-            Self::HalfOpenBusy => "half_open_busy",
-            Self::ForcedOpen => "forced_open",
-            Self::Blocked(block) => block.name(),
-            Self::LocalRpm => "local_rpm",
-            Self::LocalTpm => "local_tpm",
-            Self::Saturated => "saturated",
-            Self::LearnedQuota => "learned_quota",
-            Self::Unhealthy => "unhealthy",
-            Self::Draining => "draining",
-            Self::Incompatible => "incompatible",
-        }
-    }
-
-    /// Position in [`Reason::ALL`].
-    pub fn index(self) -> usize {
-        Self::ALL.iter().position(|reason| *reason == self).unwrap_or_default()
-    }
-
-    /// Whether it is a matter of rates, which makes a final answer 429 rather than 503 (spec/resilience.md 9.3).
-    pub const fn is_rate(self) -> bool {
-        matches!(self, Self::Blocked(Block::Rate | Block::Money) | Self::LocalRpm | Self::LocalTpm)
-    }
-}
-
-/// "No" to a permit, and when to come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Why.
-    pub reason: Reason,
-    /// How long it will last; none if nobody can say.
-    pub remaining: Option<Duration>,
-}
-
-impl Rejection {
-    /// A rejection that ends after `remaining`.
-    pub const fn lasting(reason: Reason, remaining: Duration) -> Self {
-        Self { reason, remaining: Some(remaining) }
-    }
-
-    /// A rejection whose end is unknown.
-    pub const fn endless(reason: Reason) -> Self {
-        Self { reason, remaining: None }
-    }
-
-    fn lasts_longer_than(self, other: Self) -> bool {
-        let lasts = |rejection: Self| rejection.remaining.unwrap_or(Duration::MAX);
-        lasts(other) < lasts(self)
-    }
-}
-
-/// Whether a call may go, as one reading of the cell says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Yes.
-    Free,
-    /// Yes, as a probe; its circuit has been claimable since then.
-    Probe(Instant),
-    /// No.
-    Denied(Rejection),
-}
-
-impl Admission {
-    /// Both gates must let it through; of two that do not, the one that lasts longer is the reason
-    /// (spec/resilience.md 9.2).
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Denied(one), Self::Denied(two)) => Self::Denied(if two.lasts_longer_than(one) { two } else { one }),
-            (denied @ Self::Denied(_), _) | (_, denied @ Self::Denied(_)) => denied,
-            (Self::Probe(one), Self::Probe(two)) => Self::Probe(one.min(two)),
-            (probe @ Self::Probe(_), Self::Free) | (Self::Free, probe @ Self::Probe(_)) => probe,
-            (Self::Free, Self::Free) => Self::Free,
-        }
-    }
-}
 
 /// One reading of the cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -614,15 +416,6 @@ mod tests {
         let beside = Beside { open_until: until, ..idle() };
         status.publish_beside(&beside);
         status.publish_word(seen, next, &beside).unwrap();
-    }
-
-    #[test]
-    fn reasons_are_the_labels_of_the_same_index() {
-        use crate::telemetry::labels::{Label, PassedOver};
-        for (reason, label) in Reason::ALL.into_iter().zip(PassedOver::ALL) {
-            assert_eq!((reason.name(), Reason::ALL[reason.index()]), (label.name(), reason));
-        }
-        assert_eq!(Reason::ALL.len(), PassedOver::ALL.len());
     }
 
     #[test]

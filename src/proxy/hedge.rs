@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
+use super::Proxy;
 use super::budget::Next;
 use super::exchange::Attempted;
 use super::failure::Failure;
 use super::trail::AttemptResult;
-use super::{Errand, Proxy, Run, Trip};
+use super::trip::{Errand, Run, Trip};
 use crate::backend::latency::Tail;
 use crate::clock::{self, Instant};
 use crate::config::Hedge;

@@ -1,7 +1,7 @@
 //! Event streams: whole blocks from any chunking, the commit point, in-band errors and the end (spec/wire.md 4).
 //!
 //! [`stream::EventStream`] is fed chunks and answers with what to send; [`blocks`] splits, [`judge`] looks into one event
-//! where [`template`] does not know it already, [`dialect`] writes our own error event. Nothing here knows a socket, a timer or a backend.
+//! where `template` does not know it already, [`dialect`] writes our own error event. Nothing here knows a socket, a timer or a backend.
 
 pub mod blocks;
 pub mod dialect;

@@ -37,7 +37,7 @@ const IMPORTS: [(&str, &str, &str); 1] =
     [("router", "provider", "a candidate of the table carries the target that its backend is spoken to by")];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 35] = [
+const PURE: [&str; 37] = [
     "backend/endpoint.rs",
     "backend/health.rs",
     "backend/latency.rs",
@@ -48,6 +48,8 @@ const PURE: [&str; 35] = [
     "backend/quota.rs",
     "backend/scope.rs",
     "backend/status.rs",
+    "backend/status/rejection.rs",
+    "backend/status/word.rs",
     "backend/times.rs",
     "error.rs",
     "health/listing.rs",
