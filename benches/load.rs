@@ -6,6 +6,7 @@
 //! cargo bench --bench load -- --only plain --connections 64  # one scenario at one concurrency
 //! cargo bench --bench load -- --seconds 3 --rounds 9         # longer windows, more of them
 //! cargo bench --bench load -- --plot load.svg                # and a drawing
+//! cargo bench --bench load -- --endure 30                     # half an hour of faults and edits: does anything fail or grow
 //! cargo bench --bench load -- --short                        # as CI runs it: moments, proves that each scenario works
 //! ```
 //!
@@ -24,7 +25,7 @@
 //! | `hang` | the primary takes requests and never answers, until it is given up |
 //! | `open`, `half` | the primary, half of eight equals have been given up |
 //! | `tls` | the upstream speaks TLS |
-//! | `reload` | the file changes five times a second |
+//! | `reload` | the file changes all the while |
 //! | `many`, `keys` | a thousand backends in three hundred routes; ten thousand client keys |
 //! | `workers` | two workers on both cores, which they share with the load, against one |
 //! | `slow` | two thousand streams at once: memory |
@@ -40,6 +41,8 @@
 
 #[path = "load/client.rs"]
 mod client;
+#[path = "load/endurance.rs"]
+mod endurance;
 #[path = "load/folder.rs"]
 mod folder;
 #[path = "load/open.rs"]
@@ -130,6 +133,10 @@ async fn run(options: &Options, pinning: Pinning) -> Result<(), String> {
         for connections in options.connections(scenario) {
             measure(options, &setting, scenario, connections, &mut table).await?;
         }
+    }
+    if let Some(span) = options.endurance.filter(|_| !options.is_single()) {
+        setting.summon(Scenario::Endure, &[]).await?;
+        endurance::run(&setting, span).await?;
     }
     if !setting.missing().is_empty() {
         table.remark(&format!("not installed: {}", setting.missing()));

@@ -14,6 +14,12 @@ const MAX_CONNECTIONS: usize = 512;
 /// Most in a run that only proves that it works.
 const SHORT_CONNECTIONS: usize = 50;
 
+/// Longest run for endurance.
+const MAX_MINUTES: f64 = 24.0 * 60.0;
+
+/// That of a run that only proves that it works: the first fault comes and goes.
+const SHORT_ENDURANCE: Duration = Duration::from_secs(8);
+
 /// Longest window; beyond it a run says no more.
 const MAX_SECONDS: f64 = 60.0;
 
@@ -29,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// Length of a window.
     pub(crate) span: Span,
+    /// How long a run for endurance takes, in place of the scenarios or after them.
+    pub(crate) endurance: Option<Duration>,
     /// Where the drawing goes.
     pub(crate) plot: Option<PathBuf>,
     connections: Option<usize>,
@@ -43,13 +51,14 @@ impl Options {
     /// What was not understood.
     pub(crate) fn read() -> Result<Self, String> {
         Self::parse(lexopt::Parser::from_env()).map_err(|error| {
-            format!("{error}; the options are --short, --connections N, --seconds S, --rounds R, --only SCENARIO and --plot FILE")
+            format!("{error}; the options are --short, --connections N, --seconds S, --rounds R, --only SCENARIO, --endure MINUTES and --plot FILE")
         })
     }
 
     fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
         let span = Span { warm_up: WARM_UP, measured: Duration::from_secs(1) };
-        let mut options = Self { rounds: 5, span, plot: None, connections: None, is_short: false, only: None };
+        let mut options =
+            Self { rounds: 5, span, endurance: None, plot: None, connections: None, is_short: false, only: None };
         while let Some(argument) = parser.next()? {
             match argument {
                 // What cargo hands to every bench.
@@ -64,6 +73,10 @@ impl Options {
                     options.span.measured = Duration::from_secs_f64(seconds.clamp(0.05, MAX_SECONDS));
                 }
                 Long("rounds") => options.rounds = parser.value()?.parse::<usize>()?.clamp(1, MAX_ROUNDS),
+                Long("endure") => {
+                    let minutes: f64 = parser.value()?.parse()?;
+                    options.endurance = Some(Duration::from_secs_f64(minutes.clamp(0.05, MAX_MINUTES) * 60.0));
+                }
                 Long("plot") => options.plot = Some(parser.value()?.into()),
                 Long("only") => options.only = Some(Scenario::named(&parser.value()?.string()?)?),
                 Long(_) | Short(_) | Value(_) => return Err(argument.unexpected()),
@@ -75,11 +88,27 @@ impl Options {
     /// Enough to see that every scenario works.
     fn short() -> Self {
         let span = Span { warm_up: Duration::from_millis(50), measured: Duration::from_millis(150) };
-        Self { rounds: 1, span, plot: None, connections: None, is_short: true, only: None }
+        Self {
+            rounds: 1,
+            span,
+            endurance: Some(SHORT_ENDURANCE),
+            plot: None,
+            connections: None,
+            is_short: true,
+            only: None,
+        }
+    }
+
+    /// Whether one scenario alone was asked for.
+    pub(crate) fn is_single(&self) -> bool {
+        self.only.is_some()
     }
 
     /// The scenarios in order.
     pub(crate) fn scenarios(&self) -> Vec<Scenario> {
+        if self.endurance.is_some() && !self.is_short {
+            return Vec::new();
+        }
         Scenario::ALL.into_iter().filter(|scenario| self.only.is_none_or(|only| only == *scenario)).collect()
     }
 
@@ -96,6 +125,6 @@ impl Options {
     pub(crate) fn expected(&self) -> Duration {
         let of_scenario = |scenario: &Scenario| self.connections(*scenario).len() * scenario.contestants().len();
         let windows = self.scenarios().iter().map(of_scenario).sum::<usize>() * self.rounds;
-        (self.span.warm_up + self.span.measured) * windows as u32
+        (self.span.warm_up + self.span.measured) * windows as u32 + self.endurance.unwrap_or_default()
     }
 }

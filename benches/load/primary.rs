@@ -23,11 +23,13 @@ pub(crate) enum Primary {
     Half,
     /// Answers at once, by TLS.
     Tls,
+    /// Breaks in one way after the other, and works in between.
+    Troubled,
 }
 
 impl Primary {
     /// All of them.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Working,
         Self::Paced,
         Self::Slow,
@@ -37,6 +39,7 @@ impl Primary {
         Self::Hanging,
         Self::Half,
         Self::Tls,
+        Self::Troubled,
     ];
 
     /// Its word, as part of names in configurations.
@@ -51,6 +54,7 @@ impl Primary {
             Self::Hanging => "hanging",
             Self::Half => "half",
             Self::Tls => "tls",
+            Self::Troubled => "troubled",
         }
     }
 
@@ -74,6 +78,7 @@ pub(crate) struct Upstreams {
     pub(crate) hanging: SocketAddr,
     pub(crate) refusing: SocketAddr,
     pub(crate) tls: SocketAddr,
+    pub(crate) troubled: SocketAddr,
 }
 
 impl Upstreams {
@@ -88,6 +93,7 @@ impl Upstreams {
             Primary::Hanging => vec![self.hanging],
             Primary::Half => [self.working, self.failing].repeat(4),
             Primary::Tls => vec![self.tls],
+            Primary::Troubled => vec![self.troubled],
         }
     }
 

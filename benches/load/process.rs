@@ -170,6 +170,11 @@ impl Process {
         Some(Duration::from_millis((ticks(14)? + ticks(15)?) * (1_000 / TICKS_PER_SECOND)))
     }
 
+    /// Open descriptors; none where /proc does not say.
+    pub(crate) fn descriptors(&self) -> Option<u64> {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok().map(|folder| folder.count() as u64)
+    }
+
     /// Resident memory in bytes; none where /proc does not say.
     pub(crate) fn resident(&self) -> Option<u64> {
         self.memory("VmRSS:")

@@ -71,6 +71,10 @@ pub(crate) enum Scenario {
     Workers,
     /// Two thousand streams at once, an event a second.
     Slow,
+    /// Whole answers of a run for endurance.
+    Endure,
+    /// Its streams.
+    EndureStreams,
 }
 
 /// How the load comes.
@@ -90,7 +94,7 @@ pub(crate) enum Form {
 }
 
 impl Scenario {
-    /// All of them, in the order they run.
+    /// All that a usual run has, in their order.
     pub(crate) const ALL: [Self; 19] = [
         Self::Start,
         Self::Plain,
@@ -135,6 +139,8 @@ impl Scenario {
             Self::Keys => "keys",
             Self::Workers => "workers",
             Self::Slow => "slow",
+            Self::Endure => "endure",
+            Self::EndureStreams => "endure streams",
         }
     }
 
@@ -170,6 +176,7 @@ impl Scenario {
             Self::Open => Primary::Tripped,
             Self::Half => Primary::Half,
             Self::Tls => Primary::Tls,
+            Self::Endure | Self::EndureStreams => Primary::Troubled,
         }
     }
 
@@ -187,15 +194,18 @@ impl Scenario {
             }
             // Portkey 1.15.2 answers each stream from such an upstream with 500 (`TypeError: immutable`).
             Self::Stream => &[Direct, Breakwater, Nginx, Haproxy, Litellm],
-            Self::Brisk | Self::Paced | Self::Huge | Self::Hang | Self::Open | Self::Half | Self::Slow => {
+            Self::Brisk | Self::Paced | Self::Huge | Self::Hang | Self::Open | Self::Half => {
                 &[Direct, Breakwater, Nginx, Haproxy]
             }
+            // HAProxy 2.6 lets about half of so many begin, whatever its limits say.
+            Self::Slow => &[Direct, Breakwater, Nginx],
             // The load speaks no TLS itself: nobody goes the direct way.
             Self::Tls => &[Breakwater, Nginx, Haproxy],
             Self::Reload => &[Direct, Breakwater],
             Self::Many => &[Direct, Breakwater, ManyBackends],
             Self::Keys => &[Direct, Breakwater, ManyKeys],
             Self::Workers => &[Direct, OneWorker, TwoWorkers],
+            Self::Endure | Self::EndureStreams => &[Breakwater],
         }
     }
 
@@ -217,7 +227,9 @@ impl Scenario {
             | Self::Reload
             | Self::Many
             | Self::Keys
-            | Self::Workers => &[64],
+            | Self::Workers
+            | Self::Endure
+            | Self::EndureStreams => &[64],
         }
     }
 
@@ -238,8 +250,15 @@ impl Scenario {
 
     /// The shortest window that says something.
     pub(crate) const fn least_span(self) -> Duration {
-        // Two and a half of its streams, so that their ends count as often as their beginnings.
-        if matches!(self, Self::Paced) { Duration::from_millis(2_500) } else { Duration::ZERO }
+        if matches!(self, Self::Paced) {
+            // Two and a half of its streams, so that their ends count as often as their beginnings.
+            Duration::from_millis(2_500)
+        } else if matches!(self, Self::Reload) {
+            // Some edits.
+            Duration::from_secs(3)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// How often a request of it must fail over; none where that is not the same each time.
@@ -255,7 +274,11 @@ impl Scenario {
 
     /// What its answers must be.
     pub(crate) const fn wanted(self) -> Wanted {
-        if matches!(self, Self::Stream | Self::Paced | Self::Slow) { Wanted::Stream } else { Wanted::Whole }
+        if matches!(self, Self::Stream | Self::Paced | Self::Slow | Self::EndureStreams) {
+            Wanted::Stream
+        } else {
+            Wanted::Whole
+        }
     }
 
     /// The bytes of its request for a model, head and body. `route` is a header line of its own, or empty.

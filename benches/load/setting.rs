@@ -25,19 +25,20 @@ pub(crate) const UPSTREAM_MODEL: &str = "gpt-4o";
 const SIMULATED: &str = r#""record":false,"rpm":4000000000,"tpm":4000000000"#;
 
 /// The simulated backends: name, what its settings say besides, its rules.
-const BACKENDS: [(&str, &str, &str); 5] = [
+const BACKENDS: [(&str, &str, &str); 6] = [
     ("working", "", "[]"),
     ("paced", r#","tokens_per_second":50"#, "[]"),
     ("slow", r#","tokens_per_second":1"#, "[]"),
     ("failing", "", r#"[{"fault":{"status":{"code":503}}}]"#),
     ("hanging", "", r#"[{"fault":{"hang":"before_headers"}}]"#),
+    ("troubled", "", "[]"),
 ];
 
 /// Requests that open a circuit for sure, also where only some of them find a failing backend.
 const TRIPPING_REQUESTS: usize = 60;
 
-/// Between two edits of the file.
-pub(crate) const EDITS: Duration = Duration::from_millis(200);
+/// Between two edits of the file: sooner, and it is not quiet long enough to be taken over.
+const EDITS: Duration = Duration::from_millis(700);
 
 /// After its start a process is idle so long before its memory is read.
 const IDLE: Duration = Duration::from_millis(300);
@@ -48,6 +49,7 @@ pub(crate) struct Setting {
     peers: HashMap<Kind, Peer>,
     missing: Vec<Kind>,
     _simulator: Process,
+    control: SocketAddr,
     upstreams: Upstreams,
     root: PathBuf,
     pinning: Pinning,
@@ -62,14 +64,25 @@ impl Setting {
     /// What did not start, and its last words.
     pub(crate) async fn start(pinning: Pinning) -> Result<Self, String> {
         let folder = Folder::new()?;
-        let ports = (0..8).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
-        let [control, working, paced, slow, failing, hanging, refusing, tls] =
+        let ports = (0..9).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
+        let [control, working, paced, slow, failing, hanging, refusing, tls, troubled] =
             std::array::from_fn(|at| ports[at].address);
-        let upstreams = Upstreams { working, paced, slow, failing, hanging, refusing, tls };
-        let simulator = start_simulator(&pinning, &folder, control, [working, paced, slow, failing, hanging]).await?;
+        let upstreams = Upstreams { working, paced, slow, failing, hanging, refusing, tls, troubled };
+        let simulator =
+            start_simulator(&pinning, &folder, control, [working, paced, slow, failing, hanging, troubled]).await?;
         let root = tls::start(&folder, tls, working)?;
         let peers = HashMap::new();
-        Ok(Self { peers, missing: Vec::new(), _simulator: simulator, upstreams, root, pinning, _ports: ports, folder })
+        Ok(Self {
+            peers,
+            missing: Vec::new(),
+            _simulator: simulator,
+            control,
+            upstreams,
+            root,
+            pinning,
+            _ports: ports,
+            folder,
+        })
     }
 
     /// What the figures depend on, for the head of the table.
@@ -162,6 +175,15 @@ impl Setting {
         let start = format!("{name}{{");
         let lines = text.lines().filter(|line| line.starts_with(&start) && line.contains(labels));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
+    /// What goes wrong with a simulated backend from now on.
+    ///
+    /// # Errors
+    /// The simulator does not take it.
+    pub(crate) async fn set_rules(&self, backend: &str, rules: &str) -> Result<(), String> {
+        let path = format!("/backends/{backend}/rules");
+        ask(self.control, &http("PUT", &path, self.control, "", rules)).await.map(drop)
     }
 
     /// Changes the gateway's file again and again. Never ends of itself.

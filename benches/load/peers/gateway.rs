@@ -49,6 +49,9 @@ pub(crate) fn yaml(upstreams: &Upstreams, upstream_model: &str, root: &Path, var
     line(&mut text, format_args!("{}", entry("spare", ("http", upstreams.working), "")));
     let long = "circuit_breaker: {wait_duration_in_open_state: 3600s, max_wait_duration_in_open_state: 3600s}";
     let patient = format!("{long}, timeouts: {{first_byte: {PATIENCE_MS}ms, first_token: {PATIENCE_MS}ms}}");
+    let brief = format!(
+        "circuit_breaker: {{wait_duration_in_open_state: 1s}}, timeouts: {{first_byte: {PATIENCE_MS}ms, first_token: {PATIENCE_MS}ms}}"
+    );
     for primary in Primary::ALL {
         let (scheme, resilience) = match primary {
             Primary::Working | Primary::Paced | Primary::Slow => ("http", ""),
@@ -56,6 +59,7 @@ pub(crate) fn yaml(upstreams: &Upstreams, upstream_model: &str, root: &Path, var
             Primary::Tripped | Primary::Half => ("http", long),
             Primary::Hanging => ("http", patient.as_str()),
             Primary::Tls => ("https", ""),
+            Primary::Troubled => ("http", brief.as_str()),
         };
         for (place, at) in upstreams.first(primary).into_iter().enumerate() {
             let name = format!("{}-{place}", primary.name());

@@ -25,7 +25,7 @@ pub(crate) fn conf(doors: &[Door]) -> String {
                 let _ = writeln!(text, "  timeout server {PATIENCE_MS}ms\n  retry-on response-timeout conn-failure");
             }
             Primary::Failing | Primary::Tripped | Primary::Refusing => text.push_str("  retry-on 503 conn-failure\n"),
-            Primary::Working | Primary::Paced | Primary::Slow | Primary::Tls => {}
+            Primary::Working | Primary::Paced | Primary::Slow | Primary::Tls | Primary::Troubled => {}
         }
         let watched = if door.primary.is_given_up() {
             " check inter 3600s observe layer7 error-limit 1 on-error mark-down"
