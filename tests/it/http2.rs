@@ -215,7 +215,7 @@ fn a_server_without_it_is_asked_by_http1() {
     let (address, trusted) = old(providers.address("openai"));
     let gateway = near(address.port(), "gpt-4o", &trusted, "");
     for ask in
-        [Ask::chat("far"), Ask::stream("far"), Ask::chat_with("far", &format!(r#","user":"{}""#, "x".repeat(50_000)))]
+        [Ask::chat("far"), Ask::stream("far"), Ask::chat_with("far", &format!(r#","user":"{}""#, "x".repeat(80_000)))]
     {
         let answer = gateway.ask(&ask);
         assert_eq!((answer.status(), answer.trail()), (200, "far=200"), "{answer:?}");

@@ -89,7 +89,7 @@ fn tls_upstreams_are_reached_through_the_proxy() {
     assert_eq!(heads.len(), 1, "the tunnel is used again: {heads:?}");
     assert!(heads[0].starts_with("CONNECT upstream.test:443 HTTP/1.1\r\nhost: upstream.test:443\r\n"), "{heads:?}");
     // A body that goes out by the other client.
-    let large = format!(r#","user":"{}""#, "x".repeat(40_000));
+    let large = format!(r#","user":"{}""#, "x".repeat(80_000));
     let answer = gateway.ask(&Ask::chat_with("far", &large));
     assert_eq!((answer.status(), proxy.heads().len()), (200, 2), "{answer:?}");
     let told = gateway.wait_event("TLS upstreams are reached through a proxy").to_string();
