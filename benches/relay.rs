@@ -55,6 +55,9 @@ use self::upstream::Pace;
 /// Bytes of a request of `large`: some images, as base64.
 const LARGE_BYTES: usize = 20 << 20;
 
+/// What may run alone.
+const SCENARIOS: [&str; 5] = ["paced", "dense", "burst", "slow", "large"];
+
 /// What a run may be told.
 #[derive(Clone)]
 struct Options {
@@ -91,7 +94,13 @@ fn read_options() -> Result<Options, String> {
             // What cargo hands to every bench.
             Long("bench") => {}
             Long("short") => options = Options { seconds: 0.5, rounds: 1, slow_streams: 50, ..options },
-            Long("only") => options.only = Some(parser.value().and_then(|value| value.string()).map_err(wrong)?),
+            Long("only") => {
+                let name = parser.value().and_then(|value| value.string()).map_err(wrong)?;
+                if !SCENARIOS.contains(&name.as_str()) {
+                    return Err(format!("`{name}` is no scenario; there are {}", SCENARIOS.join(", ")));
+                }
+                options.only = Some(name);
+            }
             Long("seconds") => {
                 let seconds: f64 = parser.value().and_then(|value| value.parse()).map_err(wrong)?;
                 options.seconds = seconds.clamp(0.2, 60.0);

@@ -51,7 +51,7 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 const POOL_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Largest body of a request that is put behind its head in one buffer and travels over a link of our own: a long prompt still
-/// does. Copying this much costs a third of what awc costs more.
+/// does. At 20 kB that takes a quarter less CPU than awc.
 const SHORT_BYTES: usize = 64 << 10;
 
 /// A dead connection shows within a round trip. A server that ends one later than this after a request began to go out may
