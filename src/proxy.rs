@@ -7,6 +7,7 @@ pub mod attempt;
 pub mod budget;
 pub mod classify;
 mod destination;
+pub mod drain_limit;
 pub mod ending;
 pub mod error_fields;
 mod exchange;
@@ -25,6 +26,7 @@ mod passage;
 pub mod pins;
 pub mod record;
 pub mod relay;
+pub mod reply_body;
 pub mod request;
 pub mod rewrite;
 mod seek;
@@ -47,10 +49,10 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use tokio::sync::Notify;
 
 use self::budget::Budget;
 use self::destination::{Destination, Finder};
+use self::drain_limit::DrainLimit;
 use self::ending::{Waits, Words};
 use self::exchange::Attempted;
 use self::hold::Hold;
@@ -144,14 +146,14 @@ pub struct Proxy {
     upstream: Upstream,
     /// Who holds which object; the whole process's.
     pins: Arc<Pins>,
-    /// Woken when the drain limit is over: every wait of this worker ends.
-    cut: Arc<Notify>,
+    /// When it is over, every wait of this worker ends.
+    drain_limit: Arc<DrainLimit>,
 }
 
 impl Proxy {
     /// A worker's proxy with empty pools.
-    pub fn new(router: Router, pins: Arc<Pins>, cut: Arc<Notify>) -> Self {
-        Self { router, upstream: Upstream::new(), pins, cut }
+    pub fn new(router: Router, pins: Arc<Pins>, drain_limit: Arc<DrainLimit>) -> Self {
+        Self { router, upstream: Upstream::new(), pins, drain_limit }
     }
 
     /// The worker's router.
@@ -161,8 +163,8 @@ impl Proxy {
 
     /// Serves a call. When the drain limit is over, whatever it waits for is given up.
     pub async fn serve(&self, record: &mut Record, call: &Call<'_>) -> Reply {
-        let cut = pin!(Arc::clone(&self.cut).notified_owned());
-        match select(pin!(self.walk(record, call)), cut).await {
+        let ended = pin!(self.drain_limit.ended());
+        match select(pin!(self.walk(record, call)), ended).await {
             Either::Left((reply, _)) => reply,
             Either::Right(_) => draining(RequestOutcome::Shutdown),
         }

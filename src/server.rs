@@ -34,7 +34,7 @@ use self::admin::reloads::{Depth, Levers};
 use self::berth::Berths;
 use self::worker::{Shared, Worker};
 use crate::proxy::Proxy;
-use crate::proxy::relay::ReplyBody;
+use crate::proxy::reply_body::ReplyBody;
 use crate::router::Router;
 use crate::supervisor::Supervisor;
 use crate::telemetry::access_log::AccessLog;
@@ -268,7 +268,7 @@ fn make_worker(shared: Arc<Shared>, supervisor: &Supervisor) -> Rc<Worker> {
     let router = Router::start(supervisor.current().clone(), restarted);
     supervisor.join(router.remote());
     let pins = Arc::clone(&shared.pins);
-    Worker::new(shared, |cut| Proxy::new(router, pins, cut))
+    Worker::new(shared, |drain_limit| Proxy::new(router, pins, drain_limit))
 }
 
 async fn handle(request: Request, worker: Rc<Worker>) -> Result<HttpResponse<ReplyBody>, Infallible> {

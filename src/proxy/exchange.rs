@@ -12,10 +12,10 @@ use std::time::Duration;
 use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
 
 use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
 use super::classify::{self, Event};
+use super::drain_limit::DrainLimit;
 use super::error_fields::{ErrorFields, find_error};
 use super::failure::{ErrorAnswer, Failure, Said};
 use super::finish::FinishReason;
@@ -112,7 +112,7 @@ struct Stage<'a> {
     clocks: Clocks,
     span: Option<SpanId>,
     pins: &'a Pins,
-    cut: &'a Arc<Notify>,
+    drain_limit: &'a Arc<DrainLimit>,
 }
 
 /// Why a body could not be read to its end.
@@ -137,7 +137,8 @@ impl Proxy {
         let candidate = chosen.candidate(plan);
         let attempt = Attempt::begin(chosen.permit, plan.handles(candidate), overtaken, run.begun);
         let clocks = Clocks::of(candidate, plan, run.begun);
-        let stage = Stage { errand, plan, candidate, clocks, span: run.span, pins: &self.pins, cut: &self.cut };
+        let stage =
+            Stage { errand, plan, candidate, clocks, span: run.span, pins: &self.pins, drain_limit: &self.drain_limit };
         self.carry_out(stage, attempt)
     }
 
@@ -547,7 +548,7 @@ impl Stage<'_> {
             backend: Arc::clone(self.candidate.backend.config()),
             expose_backend: policy.expose_backends,
             pace: Pace { idle: self.clocks.idle, total, keepalive },
-            cut: Box::pin(Arc::clone(self.cut).notified_owned()),
+            drain_limit: Arc::clone(self.drain_limit),
         });
         Reply::Relay(status, headers, Box::new(relay))
     }

@@ -1,21 +1,21 @@
 //! The body of an answer on its way to the client: it carries the attempt's permit and the request's record, and settles
 //! both at its end, at an error, or by `Drop` when the client leaves.
 
+mod deadlines;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
-use tokio::sync::futures::OwnedNotified;
-use tokio::time::Sleep;
 
+pub use self::deadlines::Pace;
+use self::deadlines::{Deadlines, Due};
 use super::attempt::Attempt;
 use super::classify::{self, Event};
-use super::hold::Held;
+use super::drain_limit::DrainLimit;
 use super::record::Record;
 use super::sse::dialect::ErrorWords;
 use super::sse::{Api, End, EventStream, Step, error_event};
@@ -53,17 +53,6 @@ pub enum Source {
     Raw,
 }
 
-/// The time limits of a running answer.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Longest gap between bytes or data events.
-    pub idle: Duration,
-    /// When the whole answer must be over.
-    pub total: Instant,
-    /// Gap after which a comment is sent; none: never.
-    pub keepalive: Option<Duration>,
-}
-
 /// What a relay needs of the attempt that it continues.
 pub struct Start {
     /// The rest of the answer.
@@ -88,8 +77,8 @@ pub struct Start {
     pub expose_backend: bool,
     /// The time limits.
     pub pace: Pace,
-    /// Woken when the drain limit is over.
-    pub cut: Pin<Box<OwnedNotified>>,
+    /// When it is given up however it stands.
+    pub drain_limit: Arc<DrainLimit>,
 }
 
 /// Where a relay is.
@@ -119,22 +108,15 @@ pub struct Relay {
     expose_backend: bool,
     end: Option<StreamEnd>,
     record: Option<Box<Record>>,
-    pace: Pace,
-    idle_at: Instant,
-    comment_at: Instant,
+    deadlines: Deadlines,
     /// First and last content so far.
     content: (Instant, Instant),
-    timer: Pin<Box<Sleep>>,
-    cut: Pin<Box<OwnedNotified>>,
 }
 
 impl Relay {
     /// Goes on with an attempt whose answer has committed.
     pub fn new(start: Start) -> Self {
         let now = clock::now();
-        let idle_at = now.plus(start.pace.idle);
-        let comment_at = start.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
-        let first = idle_at.min(comment_at).min(start.pace.total);
         let mut relay = Self {
             upstream: Some(start.upstream),
             source: start.source,
@@ -149,17 +131,18 @@ impl Relay {
             expose_backend: start.expose_backend,
             end: None,
             record: None,
-            pace: start.pace,
-            idle_at,
-            comment_at,
+            deadlines: Deadlines::new(start.pace, &start.drain_limit, now),
             content: (now, now),
-            timer: Box::pin(tokio::time::sleep_until(clock::to_tokio(first))),
-            cut: start.cut,
         };
         if start.is_end {
             relay.succeed(StreamEnd::Completed);
         }
         relay
+    }
+
+    /// Length of the whole body, where it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// Takes over the request's record, which now ends with the body.
@@ -222,7 +205,7 @@ impl Relay {
         let Some(step) = events.next() else { return false };
         match step {
             Step::Pass { bytes, is_content } => {
-                let now = self.alive();
+                let now = self.deadlines.alive();
                 if is_content {
                     self.content.1 = now;
                 }
@@ -230,7 +213,7 @@ impl Relay {
             }
             Step::Comment(bytes) => self.queue.push_back(bytes),
             Step::Drop => {
-                self.alive();
+                self.deadlines.alive();
             }
             Step::Done(bytes) => {
                 let end = if events.done_without_finish() && self.api == Api::Chat {
@@ -262,20 +245,12 @@ impl Relay {
             Source::Events(events) => events.push(chunk),
             Source::Raw => {
                 self.queue.push_back(chunk);
-                self.alive();
+                self.deadlines.alive();
             }
         }
-        if self.pace.total <= clock::now() {
+        if self.deadlines.is_overrun() {
             self.overrun();
         }
-    }
-
-    /// Data has come: the gaps begin anew. The timer notices when it fires. Says when that is.
-    fn alive(&mut self) -> Instant {
-        let now = clock::now();
-        self.idle_at = now.plus(self.pace.idle);
-        self.comment_at = self.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
-        now
     }
 
     /// The upstream has ended, cleanly or not.
@@ -312,37 +287,26 @@ impl Relay {
         }
     }
 
-    /// Looks at the drain signal and the timer. True if something is to be done.
+    /// Looks at the limits. True if something is to be done.
     fn poll_limits(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.cut.as_mut().poll(cx).is_ready() {
-            self.cut_off();
-            return true;
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let now = clock::now();
-            if self.pace.total <= now {
-                self.overrun();
-                return true;
-            }
-            if self.idle_at <= now {
-                let message = format!("no data within {} s", self.pace.idle.as_secs_f64());
-                let class = Class::Timeout(TimeoutKind::Idle);
-                self.break_off(class, StreamEnd::IdleTimeout, "stream_idle_timeout", &message);
-                return true;
-            }
-            if self.comment_at <= now {
-                self.comment_at = self.pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap));
-                if let Source::Events(events) = &self.source
-                    && events.may_comment()
-                {
+        while let Some(due) = self.deadlines.poll(cx) {
+            match due {
+                Due::Shutdown => self.cut_off(),
+                Due::Total => self.overrun(),
+                Due::Idle => {
+                    let message = format!("no data within {} s", self.deadlines.idle().as_secs_f64());
+                    let class = Class::Timeout(TimeoutKind::Idle);
+                    self.break_off(class, StreamEnd::IdleTimeout, "stream_idle_timeout", &message);
+                }
+                Due::Comment => {
+                    let Source::Events(events) = &self.source else { continue };
+                    if !events.may_comment() {
+                        continue;
+                    }
                     self.queue.push_back(KEEPALIVE);
                 }
             }
-            let next = self.idle_at.min(self.comment_at).min(self.pace.total);
-            self.timer.as_mut().reset(clock::to_tokio(next));
-            if !self.queue.is_empty() {
-                return true;
-            }
+            return true;
         }
         false
     }
@@ -482,58 +446,6 @@ impl Drop for Relay {
             if let Some(record) = &mut self.record {
                 record.stream_end = Some(end);
             }
-        }
-    }
-}
-
-/// The body of any answer.
-pub enum ReplyBody {
-    /// All of it is here; the record is closed when it has been handed over.
-    Whole(Option<Bytes>, Option<Box<Record>>),
-    /// All of it is here and nothing is counted: health and metrics.
-    Plain(Option<Bytes>),
-    /// It is still coming.
-    Relay(Box<Relay>),
-    /// Nobody knows yet what it will be.
-    Held(Box<Held>),
-}
-
-impl ReplyBody {
-    /// A whole body. An empty one is handed over by itself.
-    pub fn whole(bytes: Bytes, mut record: Box<Record>, outcome: RequestOutcome) -> Self {
-        if bytes.is_empty() {
-            record.end(outcome);
-            return Self::Whole(None, None);
-        }
-        record.will_end(outcome);
-        record.response_bytes = bytes.len() as u64;
-        Self::Whole(Some(bytes), Some(record))
-    }
-}
-
-impl MessageBody for ReplyBody {
-    type Error = Aborted;
-
-    fn size(&self) -> BodySize {
-        match self {
-            Self::Whole(None, _) | Self::Plain(None) => BodySize::Sized(0),
-            Self::Whole(Some(bytes), _) | Self::Plain(Some(bytes)) => BodySize::Sized(bytes.len() as u64),
-            Self::Relay(relay) => relay.length.map_or(BodySize::Stream, BodySize::Sized),
-            Self::Held(_) => BodySize::Stream,
-        }
-    }
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
-        match self.get_mut() {
-            Self::Whole(bytes, record) => {
-                if let Some(mut record) = record.take() {
-                    record.handed_over();
-                }
-                Poll::Ready(bytes.take().map(Ok))
-            }
-            Self::Plain(bytes) => Poll::Ready(bytes.take().map(Ok)),
-            Self::Relay(relay) => relay.poll(cx),
-            Self::Held(held) => held.poll(cx),
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::proxy::ending::{Waits, Words};
 use crate::proxy::hold::{Held, Hold};
 use crate::proxy::operation::{Group, Operation};
 use crate::proxy::record::Record;
-use crate::proxy::relay::ReplyBody;
+use crate::proxy::reply_body::ReplyBody;
 use crate::proxy::{Call, Head, Reply, WholeReply, draining, forward};
 use crate::router::Table;
 use crate::telemetry::labels::{AuthFailure, Label as _, RequestOutcome};

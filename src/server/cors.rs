@@ -12,7 +12,7 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, StatusCode};
 
-use crate::proxy::relay::ReplyBody;
+use crate::proxy::reply_body::ReplyBody;
 
 /// What a page may do.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE, OPTIONS");

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::config::{ClientKey, Route};
 use crate::error::Fault;
 use crate::proxy::operation::Operation;
-use crate::proxy::relay::ReplyBody;
+use crate::proxy::reply_body::ReplyBody;
 use crate::proxy::{Reply, may_use};
 use crate::router::Table;
 

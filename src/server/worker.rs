@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 use prometheus::IntCounter;
-use tokio::sync::Notify;
 
 use super::admin::reloads::Depth;
 use super::auth::Keys;
@@ -15,6 +14,7 @@ use super::key_limits::KeyLimits;
 use super::scrape::Scrapes;
 use crate::backend::Waiting;
 use crate::proxy::Proxy;
+use crate::proxy::drain_limit::DrainLimit;
 use crate::proxy::pins::Pins;
 use crate::proxy::record::Live;
 use crate::router::{CurrentTable, Table};
@@ -52,8 +52,8 @@ pub(super) struct Shared {
     draining: AtomicBool,
     /// The drain limit is over.
     cut: AtomicBool,
-    /// Every worker's wake-up for that moment.
-    cuts: Mutex<Vec<Arc<Notify>>>,
+    /// Every worker's, as its waits know it.
+    drain_limits: Mutex<Vec<Arc<DrainLimit>>>,
     /// Questions that each worker's router has not answered yet.
     router_waiting: Mutex<Vec<Waiting>>,
     /// Requests under way, one count per worker.
@@ -86,7 +86,7 @@ impl Shared {
             started_at: crate::clock::unix_now().as_secs(),
             draining: AtomicBool::new(false),
             cut: AtomicBool::new(false),
-            cuts: Mutex::default(),
+            drain_limits: Mutex::default(),
             router_waiting: Mutex::default(),
             live: Mutex::default(),
         })
@@ -111,9 +111,7 @@ impl Shared {
     /// The drain limit is over: every wait ends.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
-        for cut in self.cuts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            cut.notify_waiters();
-        }
+        self.drain_limits.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|limit| limit.end());
     }
 
     /// Workers that have started.
@@ -151,16 +149,16 @@ pub(super) struct Worker {
 
 impl Worker {
     /// A worker on the calling thread. `make` gets the signal that ends its waits when the drain limit is over.
-    pub(super) fn new(shared: Arc<Shared>, make: impl FnOnce(Arc<Notify>) -> Proxy) -> Rc<Self> {
-        let cut = Arc::new(Notify::new());
-        shared.cuts.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&cut));
+    pub(super) fn new(shared: Arc<Shared>, make: impl FnOnce(Arc<DrainLimit>) -> Proxy) -> Rc<Self> {
+        let drain_limit = Arc::<DrainLimit>::default();
+        shared.drain_limits.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&drain_limit));
         let live = Arc::new(AtomicU32::new(0));
         shared.live.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&live));
         let log = shared.log.as_ref().map(AccessLog::worker);
         if let Some(log) = &log {
             actix_rt::spawn(log.clone().run());
         }
-        let proxy = make(cut);
+        let proxy = make(drain_limit);
         let waiting = proxy.router().waiting().clone();
         shared.router_waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
         actix_rt::spawn(event_loop::watch(shared.metrics.event_loop_lag.child(&["worker"])));
