@@ -1,20 +1,22 @@
 //! Handles that a routing table holds, so that counting is an index and an add.
 
+mod client;
 mod litellm;
+mod pair;
+mod route;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 use prometheus::core::Collector as _;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Counter, Histogram, IntCounter, IntGauge, TextEncoder};
 
-use super::labels::{
-    Asked, AttemptKind, AttemptOutcome, AuthFailure, BlockKind, Code, Endpoint, ExhaustedReason, FailureDetail,
-    FallbackAfter, FallbackResult, HedgeResult, Label, PassedOver, ProbeResult, ReloadResult, RequestOutcome,
-    ResendReason, StreamEnd, TokenDetail, TokenType,
-};
+pub use self::client::ClientHandles;
+pub use self::pair::PairHandles;
+pub use self::route::RouteHandles;
+use super::labels::{AuthFailure, BlockKind, Label, ProbeResult, ReloadResult};
 use super::metrics::{Child, Family, Name, Rows, Series};
 use super::names;
 
@@ -34,177 +36,6 @@ impl<M: Child> Set<M> {
 /// Handles that are made when they are first needed: series that nobody may ever count in are not exported, and a configuration
 /// of a thousand backends costs what is used of it.
 pub type Lazily<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
-
-/// The metrics of one route.
-pub struct RouteHandles {
-    requests: [Set<IntCounter>; 2],
-    durations: Set<Histogram>,
-    overheads: Set<Histogram>,
-    started: Set<IntCounter>,
-    exhausted: Set<IntCounter>,
-    hedges: Set<IntCounter>,
-    responses: Vec<OnceLock<IntCounter>>,
-    responses_family: Family<IntCounter>,
-    failovers: Family<IntCounter>,
-    fallbacks: Family<IntCounter>,
-    name: String,
-    /// Requests under way.
-    pub in_flight: IntGauge,
-    /// Requests without an upstream call.
-    pub unattempted: IntCounter,
-    /// Requests saved.
-    pub recovered: IntCounter,
-    /// Extra attempts that were wanted and not granted.
-    pub retry_budget_exhausted: IntCounter,
-    /// Requests waiting for a backend.
-    pub queue_depth: IntGauge,
-    /// How long they waited.
-    pub queue_wait: Histogram,
-    /// SDKs' own retries.
-    pub client_retries: IntCounter,
-    /// Streams whose first content has gone out.
-    pub streams_in_flight: IntGauge,
-    /// What users feel.
-    pub time_to_first_token: Histogram,
-}
-
-impl RouteHandles {
-    /// Requests that ended so.
-    pub fn requests(&self, outcome: RequestOutcome, asked: Asked) -> &IntCounter {
-        self.requests[asked.index()].at(outcome)
-    }
-
-    /// Durations of requests.
-    pub fn duration(&self, asked: Asked) -> &Histogram {
-        self.durations.at(asked)
-    }
-
-    /// Our own share of them.
-    pub fn overhead(&self, asked: Asked) -> &Histogram {
-        self.overheads.at(asked)
-    }
-
-    /// Attempts begun.
-    pub fn started(&self, kind: AttemptKind) -> &IntCounter {
-        self.started.at(kind)
-    }
-
-    /// Requests for which nothing more could be tried.
-    pub fn exhausted(&self, reason: ExhaustedReason) -> &IntCounter {
-        self.exhausted.at(reason)
-    }
-
-    /// Second calls beside a slow one that ended so.
-    pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
-        self.hedges.at(result)
-    }
-
-    /// Answers by operation and status, made on first use.
-    pub fn responses(&self, endpoint: Endpoint, code: Code) -> &IntCounter {
-        let slot = &self.responses[endpoint.index() * Code::ALL.len() + code.index()];
-        slot.get_or_init(|| self.responses_family.child(&[&self.name, endpoint.name(), code.name()]))
-    }
-
-    /// A failover from one backend to another. Looked up: it happens per failure, not per request.
-    pub fn failover(&self, from: &str, to: &str) -> IntCounter {
-        self.failovers.child(&[&self.name, from, to])
-    }
-
-    /// A visit to a fallback route, this one having been left for it.
-    pub fn fallback(&self, to: &str, after: FallbackAfter, result: FallbackResult) -> IntCounter {
-        self.fallbacks.child(&[&self.name, to, after.name(), result.name()])
-    }
-}
-
-/// The metrics of one client key.
-pub struct ClientHandles {
-    key: Box<str>,
-    requests: Set<IntCounter>,
-    tokens: Set<IntCounter>,
-}
-
-impl ClientHandles {
-    /// The key's name.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Its requests that ended so.
-    pub fn requests(&self, outcome: RequestOutcome) -> &IntCounter {
-        self.requests.at(outcome)
-    }
-
-    /// Tokens as reported.
-    pub fn tokens(&self, kind: TokenType) -> &IntCounter {
-        self.tokens.at(kind)
-    }
-}
-
-/// The metrics of one backend on one route, and of the backend itself.
-pub struct PairHandles {
-    attempts: Set<IntCounter>,
-    streams: Set<IntCounter>,
-    tokens: Set<IntCounter>,
-    token_details: Set<IntCounter>,
-    details: Set<IntCounter>,
-    rejections: Set<IntCounter>,
-    durations: [Histogram; 2],
-    resends: Set<IntCounter>,
-    /// From the call's begin to its first content.
-    pub first_token: Histogram,
-    /// From content to content, by output token.
-    pub output_token: Histogram,
-    /// Answers that should have said what they cost.
-    pub usage_missing: IntCounter,
-    /// What its tokens cost, in US dollars; a series only where they have a price.
-    pub cost: Lazily<Counter>,
-    /// Times it was called again by the request it had failed.
-    pub retries: IntCounter,
-    /// Calls running.
-    pub in_flight: IntGauge,
-}
-
-impl PairHandles {
-    /// Attempts that ended so.
-    pub fn attempts(&self, outcome: AttemptOutcome) -> &IntCounter {
-        self.attempts.at(outcome)
-    }
-
-    /// Streams that ended so.
-    pub fn streams(&self, end: StreamEnd) -> &IntCounter {
-        self.streams.at(end)
-    }
-
-    /// Tokens as reported.
-    pub fn tokens(&self, kind: TokenType) -> &IntCounter {
-        self.tokens.at(kind)
-    }
-
-    /// Parts of them.
-    pub fn token_details(&self, detail: TokenDetail) -> &IntCounter {
-        self.token_details.at(detail)
-    }
-
-    /// What exactly broke.
-    pub fn detail(&self, detail: FailureDetail) -> &IntCounter {
-        self.details.at(detail)
-    }
-
-    /// Free second sends, which are no attempts.
-    pub fn resends(&self, reason: ResendReason) -> &IntCounter {
-        self.resends.at(reason)
-    }
-
-    /// Times the backend was passed over.
-    pub fn rejections(&self, reason: PassedOver) -> &IntCounter {
-        self.rejections.at(reason)
-    }
-
-    /// Duration of attempts that succeeded, or failed.
-    pub fn duration(&self, success: bool) -> &Histogram {
-        &self.durations[usize::from(!success)]
-    }
-}
 
 /// The edges of a circuit: from, to, reason (spec/observability.md 1.2).
 const EDGES: [(&str, &str, &str); 13] = [
@@ -484,72 +315,18 @@ impl Metrics {
     /// The handles of a route. Once they are made, every series that is not lazy itself exists.
     pub fn route(self: &Arc<Self>, route: &str) -> Arc<Lazily<RouteHandles>> {
         let (metrics, route) = (Arc::clone(self), route.to_owned());
-        Arc::new(LazyLock::new(Box::new(move || metrics.make_route(&route))))
-    }
-
-    fn make_route(&self, route: &str) -> RouteHandles {
-        let requests =
-            |stream: &'static str| Set::new::<RequestOutcome>(|outcome| self.requests.child(&[route, outcome, stream]));
-        RouteHandles {
-            requests: [requests("false"), requests("true")],
-            durations: Set::new::<Asked>(|stream| self.durations.child(&[route, stream])),
-            overheads: Set::new::<Asked>(|stream| self.overheads.child(&[stream])),
-            started: Set::new::<AttemptKind>(|kind| self.started.child(&[route, kind])),
-            exhausted: Set::new::<ExhaustedReason>(|reason| self.exhausted.child(&[route, reason])),
-            hedges: Set::new::<HedgeResult>(|result| self.hedges.child(&[route, result])),
-            responses: (0..Endpoint::ALL.len() * Code::ALL.len()).map(|_| OnceLock::new()).collect(),
-            responses_family: self.responses.clone(),
-            failovers: self.failovers.clone(),
-            fallbacks: self.fallbacks.clone(),
-            name: route.to_owned(),
-            in_flight: self.in_flight.child(&[route]),
-            unattempted: self.unattempted.child(&[route]),
-            recovered: self.recovered.child(&[route]),
-            retry_budget_exhausted: self.retry_budget_exhausted.child(&[route]),
-            queue_depth: self.queue_depth.child(&[route]),
-            queue_wait: self.queue_wait.child(&[route]),
-            client_retries: self.client_retries.child(&[route]),
-            streams_in_flight: self.streams_in_flight.child(&[route]),
-            time_to_first_token: self.first_token.child(&[route]),
-        }
+        Arc::new(LazyLock::new(Box::new(move || RouteHandles::new(&metrics, &route))))
     }
 
     /// The handles of a client key, by its name. Looked up: for those who index keys.
     pub fn client(&self, key: &str) -> Arc<ClientHandles> {
-        Arc::new(ClientHandles {
-            key: key.into(),
-            requests: Set::new::<RequestOutcome>(|outcome| self.client_requests.child(&[key, outcome])),
-            tokens: Set::new::<TokenType>(|kind| self.client_tokens.child(&[key, kind])),
-        })
+        Arc::new(ClientHandles::new(self, key))
     }
 
     /// The handles of a backend on a route.
     pub fn pair(self: &Arc<Self>, route: &str, backend: &str) -> Arc<Lazily<PairHandles>> {
         let (metrics, route, backend) = (Arc::clone(self), route.to_owned(), backend.to_owned());
-        Arc::new(LazyLock::new(Box::new(move || metrics.make_pair(&route, &backend))))
-    }
-
-    fn make_pair(&self, route: &str, backend: &str) -> PairHandles {
-        let duration = |result| self.attempt_durations.child(&[backend, result]);
-        PairHandles {
-            attempts: Set::new::<AttemptOutcome>(|outcome| self.attempts.child(&[route, backend, outcome])),
-            streams: Set::new::<StreamEnd>(|end| self.streams.child(&[route, backend, end])),
-            tokens: Set::new::<TokenType>(|kind| self.tokens.child(&[route, backend, kind])),
-            token_details: Set::new::<TokenDetail>(|detail| self.token_details.child(&[backend, detail])),
-            details: Set::new::<FailureDetail>(|detail| self.details.child(&[backend, detail])),
-            rejections: Set::new::<PassedOver>(|reason| self.rejections.child(&[backend, reason])),
-            durations: [duration("success"), duration("failure")],
-            resends: Set::new::<ResendReason>(|reason| self.resends.child(&[backend, reason])),
-            first_token: self.attempt_first_token.child(&[backend]),
-            output_token: self.output_token.child(&[backend]),
-            usage_missing: self.usage_missing.child(&[route, backend]),
-            cost: {
-                let (costs, route, backend) = (self.cost.clone(), route.to_owned(), backend.to_owned());
-                LazyLock::new(Box::new(move || costs.child(&[&route, &backend])))
-            },
-            retries: self.retries.child(&[route, backend]),
-            in_flight: self.attempts_in_flight.child(&[backend]),
-        }
+        Arc::new(LazyLock::new(Box::new(move || PairHandles::new(&metrics, &route, &backend))))
     }
 
     /// Makes the series of a backend that its actor counts at edges, so that a first opening is a rate and not a birth.
