@@ -1,13 +1,17 @@
 //! The parser's events to a tree, and its failures to faults.
 
+mod document;
+mod syntax;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use serde::de::{self, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use self::document::{Nested, Root, TOO_DEEP};
 use super::super::text::{Place, Text};
 use super::peek::{Access, Elements, Keys, Kind, KindSeed, MarkSeed, TextSeed, Values};
 use super::{Entry, Fault, Node, Value, child_path};
@@ -105,60 +109,19 @@ impl<'t> Builder<'t> {
             }
         };
         if documents.next().is_some() {
-            let offset = self.second_document();
+            let offset = syntax::second_document(self.text);
             let help = "keep one document a file; `include:` joins files";
             self.fault_with("BW104", offset, "", "a second document begins here", Some(help));
         }
         root
     }
 
-    /// The second `---`, or the first if something stands before it.
-    fn second_document(&self) -> usize {
-        let mut has_content = false;
-        let mut offset = 0;
-        for line in self.text.text.split_inclusive('\n') {
-            let is_marker = line.starts_with("---") && line[3..].chars().next().is_none_or(char::is_whitespace);
-            if is_marker && has_content {
-                return offset;
-            }
-            let trimmed = line.trim();
-            has_content |= is_marker || !(trimmed.is_empty() || trimmed.starts_with(['#', '%']));
-            offset += line.len();
-        }
-        self.text.text.len()
-    }
-
     fn syntax_error(&self, error: &serde_yaml::Error) {
         let offset = error.location().map_or(0, |at| self.text.offset(at.line(), at.column()));
         let whole = error.to_string();
         let message = whole.split(" at line ").next().unwrap_or_default();
-        let help = self.syntax_help(&whole, offset);
+        let help = syntax::help(self.text, &whole, offset);
         self.fault_with("BW102", offset, "", &format!("this is no YAML: {message}"), help);
-    }
-
-    fn syntax_help(&self, message: &str, offset: usize) -> Option<&'static str> {
-        let start = self.text.text[..offset].rfind('\n').map_or(0, |at| at + 1);
-        let line = self.text.text[start..].lines().next().unwrap_or_default();
-        let before = self.text.text[..start].lines().next_back().unwrap_or_default();
-        let has_placeholder = |line: &str| line.contains("${") && line.contains(['{', '[', ',']);
-        if line.trim_start_matches(' ').starts_with('\t')
-            || message.contains("cannot start any token") && line.contains('\t')
-        {
-            return Some("indent with spaces, not tabs");
-        }
-        if message.contains("alias") {
-            return Some("a value that begins with `*` must be quoted: `\"*\"`");
-        }
-        if message.contains("expected ','") && (has_placeholder(line) || has_placeholder(before)) {
-            return Some("quote placeholders within `[…]` and `{…}`: `\"${X}\"`");
-        }
-        if message.contains("mapping values are not allowed") {
-            return Some("quote a value that holds `: `, or mend the indentation");
-        }
-        if message.contains("expected key") || message.contains("expected '-'") || message.contains("block end") {
-            return Some("mend the indentation: entries of one mapping or list begin in the same column");
-        }
-        None
     }
 
     /// Where the node of a peeking error stands; the error itself if it was not ours.
@@ -429,97 +392,5 @@ impl<'de> Visitor<'de> for Collection<'_, '_> {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
         self.builder.sequence(access, self.path, self.depth)
-    }
-}
-
-/// What the parser says to nesting beyond its limit.
-const TOO_DEEP: &str = "recursion limit exceeded";
-
-/// Reads the top of a file behind that many newtypes: questions about places end when the parser's limit is met, so the nearer
-/// it is the less each of them costs.
-struct Nested<'a, 't> {
-    levels: usize,
-    root: Root<'a, 't>,
-}
-
-impl<'de> DeserializeSeed<'de> for Nested<'_, '_> {
-    type Value = Option<Rc<Node>>;
-    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        match self.levels.checked_sub(1) {
-            Some(levels) => deserializer.deserialize_newtype_struct("", Self { levels, ..self }),
-            None => deserializer.deserialize_any(self.root),
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for Nested<'_, '_> {
-    type Value = Option<Rc<Node>>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping")
-    }
-    fn visit_newtype_struct<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        self.deserialize(deserializer)
-    }
-}
-
-/// Reads the top of a file, which must be a mapping.
-struct Root<'a, 't> {
-    builder: &'a Builder<'t>,
-}
-
-impl Root<'_, '_> {
-    fn refuse<E: de::Error>(self, message: &str) -> E {
-        self.builder.give_up("BW106", 0, "", message)
-    }
-}
-
-const NO_MAPPING: &str = "the file is no mapping: it must begin with keys such as `model_list:`";
-const EMPTY: &str = "the file is empty";
-
-impl<'de> Visitor<'de> for Root<'_, '_> {
-    type Value = Option<Rc<Node>>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let offset = match access.next_key_seed(MarkSeed) {
-            Err(error) => self.builder.peeked(error)?,
-            Ok(_) => 0,
-        };
-        let (value, size) = self.builder.mapping(access, "", 0)?;
-        Ok(Some(Rc::new(Node { at: self.builder.place(offset), used_at: None, value, size })))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, _access: A) -> Result<Self::Value, A::Error> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_enum<A: EnumAccess<'de>>(self, _access: A) -> Result<Self::Value, A::Error> {
-        Err(self.builder.give_up("BW108", 0, "", "the file itself has a tag"))
-    }
-    fn visit_str<E: de::Error>(self, _text: &str) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_bool<E: de::Error>(self, _value: bool) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_i64<E: de::Error>(self, _value: i64) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_u64<E: de::Error>(self, _value: u64) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_i128<E: de::Error>(self, _value: i128) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_u128<E: de::Error>(self, _value: u128) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_f64<E: de::Error>(self, _value: f64) -> Result<Self::Value, E> {
-        Err(self.refuse(NO_MAPPING))
-    }
-    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Err(self.refuse(EMPTY))
-    }
-    fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {
-        Err(self.refuse(EMPTY))
     }
 }
