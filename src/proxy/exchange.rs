@@ -2,39 +2,38 @@
 //!
 //! It changes nothing of its request, so that two of them can run side by side: what came of it is told by its result.
 
+mod reading;
+mod stream;
+mod whole;
+
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
-use bytes::{Bytes, BytesMut};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
+use self::reading::{Unread, read};
 use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
 use super::classify::{self, Event};
 use super::drain_limit::DrainLimit;
-use super::error_fields::{ErrorFields, find_error};
-use super::failure::{ErrorAnswer, Failure, Said};
+use super::error_fields::ErrorFields;
+use super::failure::{Failure, Said};
 use super::finish::FinishReason;
 use super::operation::Group;
-use super::passage::{ToProvider, relay_headers};
-use super::pins::{Pins, created_in_event};
-use super::relay::{Pace, Relay, Source, Start};
-use super::sse::{EventStream, Failure as StreamFailure, Options, Step};
+use super::passage::ToProvider;
+use super::pins::Pins;
 use super::trip::{Errand, Run};
-use super::unary::{self, Expected, Judgement};
-use super::upstream::{self, Answer, AnswerBody, Fields, Limits};
+use super::unary::{self};
+use super::upstream::{self, Answer, Fields, Limits};
 use super::usage::Usage;
-use super::wanted::{api, expected};
-use super::{Head, Proxy, Reply, WholeReply, forward, hint_headers};
+use super::{Proxy, Reply, hint_headers};
 use crate::backend::ledger::Sample;
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
 use crate::router::{Candidate, Chosen, Plan};
-use crate::telemetry::labels::{Endpoint, RequestOutcome, ResendReason};
+use crate::telemetry::labels::ResendReason;
 use crate::telemetry::trace_context::SpanId;
 
 /// Largest answer read to its end before it is handed on; a larger one commits there (spec/resilience.md 8.1).
@@ -113,14 +112,6 @@ struct Stage<'a> {
     span: Option<SpanId>,
     pins: &'a Pins,
     drain_limit: &'a Arc<DrainLimit>,
-}
-
-/// Why a body could not be read to its end.
-enum Unread {
-    TimedOut,
-    Broken(upstream::Error),
-    /// It is longer than allowed: what was read so far.
-    TooLong(VecDeque<Bytes>),
 }
 
 impl Proxy {
@@ -283,31 +274,6 @@ impl Stage<'_> {
         classify::classify(event, &config.provider, &config.policy.classify)
     }
 
-    /// An answer that is no success: its class, its hint, and itself in case it is the last word.
-    async fn answered(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
-        // What is left of a broken or endless error body says nothing that its status does not.
-        let body = read(&mut answer.body, MAX_ERROR_BODY_BYTES, &self.clocks).await.unwrap_or_default();
-        let (class, said) = self.error_answer(answer.status, answer.headers(), body);
-        let hint = self.hint_of(&said);
-        self.fail(attempt, class, hint, said)
-    }
-
-    fn error_answer(&self, status: StatusCode, headers: &HeaderMap, body: Bytes) -> (Class, Said) {
-        let status = status.as_u16();
-        let fields = find_error(&body).map(|error| error.fields).unwrap_or_default();
-        let has_hint = hint_headers::wait(status, headers, &fields).is_some();
-        let names_model = self.errand.wanted.model.is_some();
-        let class = self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model, has_hint }));
-        let content_type = forward::text(headers, &CONTENT_TYPE).to_owned();
-        (class, Said::Answer(ErrorAnswer { status, headers: headers.clone(), content_type, body }))
-    }
-
-    fn hint_of(&self, said: &Said) -> Option<Duration> {
-        let Said::Answer(answer) = said else { return None };
-        let fields = find_error(&answer.body).map(|error| error.fields).unwrap_or_default();
-        hint_headers::wait(answer.status, &answer.headers, &fields)
-    }
-
     /// An error inside a 2xx answer.
     fn in_band(&self, attempt: Attempt, headers: &HeaderMap, fields: ErrorFields) -> Attempted {
         let class = self.judge(Event::InBand(&fields));
@@ -315,293 +281,10 @@ impl Stage<'_> {
         let hint = if limited { hint_headers::wait(429, headers, &fields) } else { None };
         self.fail(attempt, class, hint, Said::InBand(fields))
     }
-
-    /// A stream was asked for and something else came: an error in disguise, or nonsense.
-    async fn no_stream(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
-        let body = match read(&mut answer.body, MAX_ERROR_BODY_BYTES, &self.clocks).await {
-            Ok(body) => body,
-            Err(unread) => {
-                let (class, said) = self.unread(&unread);
-                return self.fail(attempt, class, None, said);
-            }
-        };
-        match unary::judge_no_stream(&body) {
-            Judgement::Failed(error) => self.in_band(attempt, answer.headers(), error.fields),
-            Judgement::Good(_) | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
-        }
-    }
-
-    /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
-    async fn whole(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
-        let expected = expected(&self.errand.call.operation, self.errand.call.method);
-        let content_type = answer.text(&CONTENT_TYPE).to_owned();
-        let is_json = unary::is_type(&content_type, "application/json");
-        if let Some(coding) = coding(&answer) {
-            let accepted = forward::text(self.errand.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
-            if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
-                return self.fail(attempt, Class::Malformed, None, Said::Nothing);
-            }
-            return self.raw(attempt, answer).await;
-        }
-        if expected == Expected::Anything && !is_json && !unary::is_type(&content_type, "text/html") {
-            return self.raw(attempt, answer).await;
-        }
-        let body = match read(&mut answer.body, MAX_WHOLE_BYTES, &self.clocks).await {
-            Ok(body) => body,
-            Err(Unread::TooLong(chunks)) => return self.commit_raw(attempt, answer, chunks),
-            Err(unread) => {
-                let (class, said) = self.unread(&unread);
-                return self.fail(attempt, class, None, said);
-            }
-        };
-        let usage = match unary::judge(expected, &content_type, &body) {
-            Judgement::Good(usage) => usage,
-            Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
-            Judgement::Failed(error) => return self.in_band(attempt, answer.headers(), error.fields),
-        };
-        match usage {
-            Some(usage) => attempt.usage(usage),
-            None if self.errand.call.is_metered() && !self.errand.wanted.is_background() => {
-                attempt.handles().usage_missing.inc();
-            }
-            None => {}
-        }
-        let at = clock::now();
-        self.note_objects(&body, at);
-        attempt.succeed(at);
-        // No other answers have one, and those of embeddings and images are long.
-        let may_finish =
-            matches!(self.errand.call.operation.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
-        let finish_reason = if may_finish { FinishReason::of_answer(&body) } else { None };
-        let (status, outcome) = (answer.status, RequestOutcome::Success);
-        let upstream_id = answer.request_id();
-        let head = Head::Provider(answer.into_fields());
-        let reply = Reply::Whole(Box::new(WholeReply { status, head, body, waits: None, outcome }));
-        Attempted::Served(Box::new(Served {
-            status: status.as_u16(),
-            at,
-            is_first_token: false,
-            usage,
-            finish_reason,
-            upstream_id,
-            reply,
-        }))
-    }
-
-    /// Remembers who holds what a good answer speaks of, or that it is gone.
-    fn note_objects(&self, body: &[u8], now: Instant) {
-        let call = self.errand.call;
-        if call.operation.group == Group::Object && *call.method == Method::DELETE {
-            if let Some(id) = call.operation.segments().next_back() {
-                self.pins.remove(&id);
-            }
-            return;
-        }
-        let Some(owner) = self.errand.owner else { return };
-        let backend = self.candidate.backend.config().identity;
-        self.pins.put_named(body, owner, backend, now);
-        if *call.method == Method::GET
-            && let Some(id) = call.operation.object_id()
-        {
-            self.pins.put(&id, owner, backend, now);
-        }
-    }
-
-    /// The same for a stream that says at its beginning what it makes.
-    fn note_created(&self, blocks: &[Bytes], now: Instant) {
-        let Some(owner) = self.errand.owner else { return };
-        if let Some(id) = blocks.iter().find_map(|block| created_in_event(block)) {
-            self.pins.put(&id, owner, self.candidate.backend.config().identity, now);
-        }
-    }
-
-    /// An answer whose bytes nobody here can read: it commits at its first byte.
-    async fn raw(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
-        let first = within(self.clocks.begun.plus(self.clocks.head_limit), answer.body.chunk()).await;
-        match first {
-            Some(Some(Ok(chunk))) => self.commit_raw(attempt, answer, VecDeque::from([chunk])),
-            Some(None) => self.commit_raw(attempt, answer, VecDeque::new()),
-            Some(Some(Err(error))) => {
-                let (class, said) = self.unread(&Unread::Broken(error));
-                self.fail(attempt, class, None, said)
-            }
-            None => {
-                let (class, said) = self.too_late();
-                self.fail(attempt, class, None, said)
-            }
-        }
-    }
-
-    fn commit_raw(&self, mut attempt: Attempt, answer: Answer, queue: VecDeque<Bytes>) -> Attempted {
-        let at = clock::now();
-        self.note_objects(&[], at);
-        attempt.first_content(at);
-        let (status, length) = (answer.status.as_u16(), forward::content_length(answer.headers()));
-        let length = length.map(|length| length as u64);
-        let upstream_id = answer.request_id();
-        let reply = self.relay(attempt, answer, Source::Raw, queue, false, length);
-        Attempted::Served(Box::new(Served {
-            status,
-            at,
-            is_first_token: false,
-            usage: None,
-            finish_reason: None,
-            upstream_id,
-            reply,
-        }))
-    }
-
-    /// An event stream: nothing leaves before its first content.
-    async fn events(&self, mut attempt: Attempt, mut answer: Answer, drop_usage_event: bool) -> Attempted {
-        let policy = &self.plan.route().config.policy;
-        let operation = &self.errand.call.operation;
-        let api = api(operation);
-        let holdback = if api == super::sse::Api::Responses { policy.responses_holdback } else { policy.holdback };
-        let is_background = self.errand.wanted.is_background();
-        let options = Options { api, holdback, drop_usage_event, is_background };
-        let mut events = Box::new(EventStream::new(options));
-        let mut is_over = false;
-        loop {
-            for step in events.by_ref() {
-                match step {
-                    Step::Hold => {}
-                    Step::Commit { blocks, is_first_token, is_end } => {
-                        let at = clock::now();
-                        self.note_created(&blocks, at);
-                        attempt.first_content(at);
-                        let (status, queue) = (answer.status.as_u16(), VecDeque::from(blocks));
-                        let upstream_id = answer.request_id();
-                        let reply = self.relay(attempt, answer, Source::Events(events), queue, is_end, None);
-                        let served =
-                            Served { status, at, is_first_token, usage: None, finish_reason: None, upstream_id, reply };
-                        return Attempted::Served(Box::new(served));
-                    }
-                    Step::Fail(StreamFailure::InBand(fields)) => {
-                        return self.in_band(attempt, answer.headers(), fields);
-                    }
-                    Step::Fail(StreamFailure::Malformed) => {
-                        return self.fail(attempt, Class::Malformed, None, Said::Nothing);
-                    }
-                    Step::Fail(StreamFailure::Truncated) => {
-                        return self.fail(attempt, Class::Truncated, None, Said::Nothing);
-                    }
-                    // Only after the commit point.
-                    Step::Pass { .. }
-                    | Step::Comment(_)
-                    | Step::Drop
-                    | Step::Error(..)
-                    | Step::Done(_)
-                    | Step::TooLarge => {}
-                }
-            }
-            if is_over {
-                return self.fail(attempt, Class::Truncated, None, Said::Nothing);
-            }
-            match within(self.clocks.head, answer.body.chunk()).await {
-                Some(Some(Ok(chunk))) => events.push(chunk),
-                Some(Some(Err(upstream::Error::Malformed))) => {
-                    return self.fail(attempt, Class::Malformed, None, Said::Nothing);
-                }
-                Some(Some(Err(_)) | None) => {
-                    events.close();
-                    is_over = true;
-                }
-                None => {
-                    let (class, said) = self.too_late();
-                    return self.fail(attempt, class, None, said);
-                }
-            }
-        }
-    }
-
-    /// The body that goes on with a committed answer.
-    fn relay(
-        &self,
-        attempt: Attempt,
-        answer: Answer,
-        source: Source,
-        queue: VecDeque<Bytes>,
-        is_end: bool,
-        length: Option<u64>,
-    ) -> Reply {
-        let policy = &self.plan.route().config.policy;
-        let status = answer.status;
-        let mut headers = HeaderMap::new();
-        relay_headers(&mut headers, answer.fields());
-        let (total, keepalive) = match &source {
-            Source::Events(_) => (clock::now().plus(policy.stream_total), policy.keepalive),
-            Source::Raw => (self.clocks.deadline, None),
-        };
-        if let Source::Events(_) = &source {
-            // Proxies on the way must not gather events.
-            headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-        }
-        let relay = Relay::new(Start {
-            upstream: answer.body,
-            source,
-            queue,
-            is_end,
-            length,
-            api: api(&self.errand.call.operation),
-            is_metered: self.errand.call.is_metered(),
-            attempt,
-            backend: Arc::clone(self.candidate.backend.config()),
-            expose_backend: policy.expose_backends,
-            pace: Pace { idle: self.clocks.idle, total, keepalive },
-            drain_limit: Arc::clone(self.drain_limit),
-        });
-        Reply::Relay(status, headers, Box::new(relay))
-    }
 }
 
 /// How a body is compressed, in lower case; none if it is not.
 fn coding(answer: &Answer) -> Option<String> {
     let coding = answer.text(&CONTENT_ENCODING).to_ascii_lowercase();
     (!coding.is_empty() && coding != "identity").then_some(coding)
-}
-
-/// Waits no longer than `at`. The timer is only made where the future is not ready at once.
-async fn within<F: Future>(at: Instant, future: F) -> Option<F::Output> {
-    tokio::time::timeout_at(clock::to_tokio(at), future).await.ok()
-}
-
-/// Reads a body to its end: at most `most` bytes, each gap at most the idle limit, all of it before the deadline. One that
-/// came in one piece is not copied.
-async fn read(body: &mut AnswerBody, most: usize, clocks: &Clocks) -> Result<Bytes, Unread> {
-    let Some(first) = next(body, clocks).await? else { return Ok(Bytes::new()) };
-    if most < first.len() {
-        return Err(Unread::TooLong(VecDeque::from([first])));
-    }
-    let Some(second) = next(body, clocks).await? else { return Ok(first) };
-    let mut length = first.len() + second.len();
-    let mut chunks = VecDeque::from([first, second]);
-    while length <= most {
-        let Some(chunk) = next(body, clocks).await? else {
-            let mut joined = BytesMut::with_capacity(length);
-            chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk));
-            return Ok(joined.freeze());
-        };
-        length += chunk.len();
-        chunks.push_back(chunk);
-    }
-    Err(Unread::TooLong(chunks))
-}
-
-/// The next piece of a body, none at its end.
-async fn next(body: &mut AnswerBody, clocks: &Clocks) -> Result<Option<Bytes>, Unread> {
-    // What has already arrived needs neither clock nor timer.
-    let ready = std::future::poll_fn(|cx| match body.poll_chunk(cx) {
-        Poll::Ready(piece) => Poll::Ready(Some(piece)),
-        Poll::Pending => Poll::Ready(None),
-    });
-    let piece = match ready.await {
-        Some(piece) => Some(piece),
-        None => within(clock::now().plus(clocks.idle).min(clocks.deadline), body.chunk()).await,
-    };
-    match piece {
-        Some(Some(Ok(chunk))) => Ok(Some(chunk)),
-        Some(Some(Err(error))) => Err(Unread::Broken(error)),
-        Some(None) => Ok(None),
-        None => Err(Unread::TimedOut),
-    }
 }
