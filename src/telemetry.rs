@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod event_loop;
 pub mod events;
+pub mod figures;
 mod handles;
 pub mod labels;
 mod metrics;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use breakwater::telemetry::Metrics;
-use breakwater::telemetry::access_log::{Key, Line, Number, Word};
+use breakwater::telemetry::access_log::line::{Key, Line, Number, Word};
 use breakwater::telemetry::labels::{Asked, AttemptKind, AttemptOutcome, Code, Endpoint, RequestOutcome, TokenType};
 
 use crate::meter::Meter;

@@ -20,7 +20,8 @@ use crate::clock::{self, Instant};
 use crate::config::{self, BackendId, RouteName};
 use crate::provider::push_name;
 use crate::router::RouteEntry;
-use crate::telemetry::access_log::{self, Line, Number, Word, WorkerLog, key};
+use crate::telemetry::access_log::line::{Line, Number, Word, key};
+use crate::telemetry::access_log::{self, WorkerLog};
 use crate::telemetry::labels::{
     Asked, Code, Endpoint, ExhaustedReason, Label as _, RequestOutcome, StreamEnd, TokenType,
 };

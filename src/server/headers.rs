@@ -8,7 +8,7 @@ use crate::config::ResponseHeaders;
 use crate::proxy::hold::Shown;
 use crate::proxy::record::Record;
 use crate::proxy::trail::{AttemptResult, Entry};
-use crate::telemetry::access_log::push_millis;
+use crate::telemetry::figures::push_millis;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-breakwater-request-id");
 const ROUTE: HeaderName = HeaderName::from_static("x-breakwater-route");

@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::access_log::write_time;
+use super::figures::write_time;
 use crate::clock;
 use crate::config::{LogFormat, Logging};
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::Request;
 use super::framing::{self, Body, Final, Head};
-use crate::telemetry::access_log::push_count;
+use crate::telemetry::figures::push_count;
 
 /// An answer's final head.
 pub(super) struct AnswerHead {

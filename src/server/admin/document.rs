@@ -21,8 +21,8 @@ use crate::config::Origin;
 use crate::config::watcher::Listening;
 use crate::router::{Candidate, RouteEntry, Table};
 use crate::server::worker::Shared;
-use crate::telemetry::access_log::write_time;
 use crate::telemetry::events;
+use crate::telemetry::figures::write_time;
 use crate::telemetry::labels::{AttemptOutcome, Label as _, ReloadResult};
 
 /// The shape's number: fields are only added to it.
