@@ -28,6 +28,7 @@ pub mod record;
 pub mod relay;
 pub mod reply_body;
 pub mod request;
+pub mod restamp;
 pub mod rewrite;
 mod seek;
 mod spans;

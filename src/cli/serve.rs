@@ -125,10 +125,6 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
     if config.auth.keys.is_empty() && !config.server.host.is_loopback() {
         warn!(host = %config.server.host, "no client key is configured: anyone who reaches this address can spend yours");
     }
-    let inert = inert(config);
-    if !inert.is_empty() {
-        warn!(keys = inert.join(", "), "these keys are set and do nothing in this version");
-    }
     let outbound = Outbound::of(|name| std::env::var(name).ok()).map_err(|problem| (INVALID, problem))?;
     if let Some(outbound) = &outbound {
         info!(proxy = %outbound, "TLS upstreams are reached through a proxy");
@@ -142,12 +138,6 @@ pub(super) fn start(config: &Arc<Config>) -> Result<(Server, Supervisor), (u8, S
     let supervisor = Supervisor::start(config, metrics).map_err(|problem| (INVALID, problem))?;
     let server = Server::start(&supervisor, listener, log).map_err(no_address)?;
     Ok((server, supervisor))
-}
-
-/// Keys that somebody has set and that this version checks, but does not act on.
-fn inert(config: &Config) -> Vec<&'static str> {
-    let set = [("defaults.rewrite_response_model", config.defaults.rewrite_response_model)];
-    set.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
 }
 
 /// The log's thread, also where no line is wanted yet: a reload may want them.

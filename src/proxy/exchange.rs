@@ -24,14 +24,16 @@ use super::finish::FinishReason;
 use super::operation::Group;
 use super::passage::ToProvider;
 use super::pins::Pins;
+use super::restamp::Restamp;
 use super::trip::{Errand, Run};
-use super::unary::{self};
+use super::unary;
 use super::upstream::{self, Answer, Fields, Limits};
 use super::usage::Usage;
 use super::{Proxy, Reply, hint_headers};
 use crate::backend::ledger::Sample;
 use crate::backend::outcome::{Class, ConnectPhase, TimeoutKind};
 use crate::clock::{self, Instant};
+use crate::config::Origin;
 use crate::router::{Candidate, Chosen, Plan};
 use crate::telemetry::labels::ResendReason;
 use crate::telemetry::trace_context::SpanId;
@@ -112,6 +114,8 @@ struct Stage<'a> {
     span: Option<SpanId>,
     pins: &'a Pins,
     drain_limit: &'a Arc<DrainLimit>,
+    /// How answers name the model, where not as the provider does.
+    restamp: Option<Restamp>,
 }
 
 impl Proxy {
@@ -128,9 +132,27 @@ impl Proxy {
         let candidate = chosen.candidate(plan);
         let attempt = Attempt::begin(chosen.permit, plan.handles(candidate), overtaken, run.begun);
         let clocks = Clocks::of(candidate, plan, run.begun);
-        let stage =
-            Stage { errand, plan, candidate, clocks, span: run.span, pins: &self.pins, drain_limit: &self.drain_limit };
+        let restamp = self.restamp(errand, plan);
+        let stage = Stage {
+            errand,
+            plan,
+            candidate,
+            clocks,
+            span: run.span,
+            pins: &self.pins,
+            drain_limit: &self.drain_limit,
+            restamp,
+        };
         self.carry_out(stage, attempt)
+    }
+
+    /// How answers to this call name their model: as the route that was asked for, of which a wildcard has the client's word.
+    fn restamp(&self, errand: &Errand<'_>, plan: &Plan) -> Option<Restamp> {
+        let asked = errand.wanted.model.as_deref()?;
+        let route = &plan.asked().config;
+        let is_wanted = self.router.table().config.defaults.rewrite_response_model;
+        let name = if route.origin == Origin::Wildcard { asked } else { route.name.as_str() };
+        is_wanted.then(|| Restamp::new(name))
     }
 
     async fn carry_out(&self, stage: Stage<'_>, mut attempt: Attempt) -> Attempted {

@@ -1,6 +1,8 @@
 //! Requests as clients really send them: in chunks, with the model anywhere, as forms. What is not ours passes byte by byte.
 
-use crate::support::{Ask, Gateway, Providers, words_of};
+use serde_json::Value;
+
+use crate::support::{Answer, Ask, Ending, Gateway, Providers, words_of};
 
 fn sent(providers: &Providers) -> String {
     String::from_utf8_lossy(providers.last("openai").body()).into_owned()
@@ -82,4 +84,52 @@ fn a_form_keeps_all_but_the_model() {
     assert_eq!(answer.trail(), "openai=service_unavailable_error;azure=200", "{answer:?}");
     let broken = gateway.ask(&Ask::form("/v1/audio/transcriptions", "multipart/form-data; boundary=xx", "--xx\r\n"));
     assert_eq!((broken.status(), broken.code().as_str()), (400, "invalid_multipart"), "{broken:?}");
+}
+
+/// What an answer calls its model, once for each of its pieces that name one.
+fn models(answer: &Answer) -> Vec<String> {
+    let events = answer.data().into_iter().filter_map(|data| serde_json::from_str(&data).ok());
+    let pieces: Vec<Value> =
+        if answer.header("content-type") == Some("application/json") { vec![answer.json()] } else { events.collect() };
+    let named = |piece: &Value| {
+        [&piece["model"], &piece["response"]["model"]].into_iter().find_map(Value::as_str).map(str::to_owned)
+    };
+    pieces.iter().filter_map(named).collect()
+}
+
+#[test]
+fn an_answer_names_the_model_that_was_asked_for_where_that_is_wanted() {
+    let providers = Providers::pair();
+    let yaml = |more: &str| {
+        let wild = "  - {model_name: 'wild/*', litellm_params: {model: 'openai/*', api_key: k, api_base: BASE}}\n";
+        let wild = wild.replace("BASE", &format!("{}/v1", providers.url("openai")));
+        providers.yaml(more).replacen("model_list:\n", &format!("model_list:\n{wild}"), 1)
+    };
+    let gateway = Gateway::start(yaml(""));
+    let asks = [
+        ("r", Ask::chat("r")),
+        ("r", Ask::stream("r")),
+        ("r", Ask::embedding("r", "a")),
+        ("r", Ask::post("/v1/responses", r#"{"model":"r","input":"a"}"#)),
+        ("r", Ask::post("/v1/responses", r#"{"model":"r","input":"a","stream":true}"#)),
+        ("wild/gpt-4o", Ask::chat("wild/gpt-4o")),
+    ];
+    for (_, ask) in &asks {
+        let plain = gateway.ask(ask);
+        let named = models(&plain);
+        assert!(!named.is_empty() && named.iter().all(|name| name.starts_with("gpt-4o")), "{named:?} in {plain:?}");
+    }
+    gateway.save(&yaml("defaults: {rewrite_response_model: true}\n"));
+    gateway.wait_event("config applied");
+    for (name, ask) in &asks {
+        let stamped = gateway.ask(ask);
+        assert_eq!(stamped.ending, Some(Ending::Whole), "{stamped:?}");
+        let named = models(&stamped);
+        assert!(!named.is_empty() && named.iter().all(|found| found == name), "{name}: {named:?}");
+    }
+    // Whoever serves: the name is that of the route.
+    providers.fault("openai", crate::support::status(503));
+    let failed_over = gateway.ask(&Ask::stream("r"));
+    assert_eq!(failed_over.trail(), "openai=service_unavailable_error;azure=200");
+    assert!(models(&failed_over).iter().all(|name| name == "r"), "{failed_over:?}");
 }

@@ -37,7 +37,7 @@ const IMPORTS: [(&str, &str, &str); 1] =
     [("router", "provider", "a candidate of the table carries the target that its backend is spoken to by")];
 
 /// Files without IO, clock or global randomness.
-const PURE: [&str; 37] = [
+const PURE: [&str; 38] = [
     "backend/endpoint.rs",
     "backend/health.rs",
     "backend/latency.rs",
@@ -66,6 +66,7 @@ const PURE: [&str; 37] = [
     "proxy/multipart.rs",
     "proxy/operation.rs",
     "proxy/request.rs",
+    "proxy/restamp.rs",
     "proxy/rewrite.rs",
     "proxy/trail.rs",
     "router/hedge_budget.rs",

@@ -30,6 +30,9 @@ impl Stage<'_> {
         let is_background = self.errand.wanted.is_background();
         let options = Options { api, holdback, drop_usage_event, is_background };
         let mut events = Box::new(EventStream::new(options));
+        if let Some(restamp) = &self.restamp {
+            events.restamp(restamp.clone());
+        }
         let mut is_over = false;
         loop {
             for step in events.by_ref() {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::error_fields::{ErrorFields, find_error};
 use super::super::finish::FinishReason;
+use super::super::restamp::Restamp;
 use super::super::usage::Usage;
 use super::MAX_EVENT_BYTES;
 use super::blocks::{Block, Splitter};
@@ -98,6 +99,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct EventStream {
     options: Options,
+    restamp: Option<Box<Restamp>>,
     splitter: Splitter,
     template: Template,
     phase: Phase,
@@ -120,6 +122,7 @@ impl EventStream {
     pub fn new(options: Options) -> Self {
         Self {
             options,
+            restamp: None,
             splitter: Splitter::default(),
             template: Template::default(),
             phase: Phase::Holding,
@@ -136,6 +139,16 @@ impl EventStream {
             has_done: false,
             is_closed: false,
         }
+    }
+
+    /// Has its events name the model like that.
+    pub fn restamp(&mut self, restamp: Restamp) {
+        self.restamp = Some(Box::new(restamp));
+    }
+
+    /// The event with the client's word for the model, where that is wanted.
+    fn restamped(&self, block: &Block, data: &[u8]) -> Option<Bytes> {
+        self.restamp.as_ref().map(|restamp| restamp.event(&block.bytes, data))
     }
 
     /// Takes the next chunk of the body, decoded of its transfer coding.
@@ -232,26 +245,27 @@ impl EventStream {
         }
         let finding = self.judge(&block, &data);
         let is_created = self.options.is_background && is_created(&block, &data);
+        let restamped = self.restamped(&block, &data);
         match finding.meaning {
             Meaning::Error { .. } => {
                 let fields = find_error(&data).map(|error| error.fields).unwrap_or_default();
                 self.fail(Failure::InBand(fields))
             }
             Meaning::Malformed => self.fail(Failure::Malformed),
-            Meaning::Content => self.commit(block, finding, true),
+            Meaning::Content => self.commit(block, restamped, finding, true),
             Meaning::Terminal => {
-                let step = self.commit(block, finding, true);
+                let step = self.commit(block, restamped, finding, true);
                 self.phase = Phase::Ended;
                 step
             }
-            Meaning::Preamble if is_created => self.commit(block, finding, true),
+            Meaning::Preamble if is_created => self.commit(block, restamped, finding, true),
             Meaning::Preamble if self.held_bytes + block.bytes.len() > self.options.holdback => {
-                self.commit(block, finding, false)
+                self.commit(block, restamped, finding, false)
             }
             Meaning::Preamble => {
                 self.held_bytes += block.bytes.len();
                 self.has_id |= block.has_id();
-                self.held.push(block.bytes);
+                self.held.push(restamped.unwrap_or(block.bytes));
                 Step::Hold
             }
         }
@@ -262,12 +276,12 @@ impl EventStream {
         Step::Fail(failure)
     }
 
-    fn commit(&mut self, block: Block, finding: Finding, is_first_token: bool) -> Step {
+    fn commit(&mut self, block: Block, restamped: Option<Bytes>, finding: Finding, is_first_token: bool) -> Step {
         self.phase = Phase::Committed;
         let mut blocks = std::mem::take(&mut self.held);
         if !(finding.is_usage_event && self.options.drop_usage_event) {
             self.has_id |= block.has_id();
-            blocks.push(block.bytes);
+            blocks.push(restamped.unwrap_or(block.bytes));
         }
         Step::Commit { blocks, is_first_token, is_end: finding.meaning == Meaning::Terminal }
     }
@@ -283,6 +297,7 @@ impl EventStream {
             return Some(Step::Done(block.bytes));
         }
         let finding = self.judge(&block, &data);
+        let restamped = self.restamped(&block, &data);
         match finding.meaning {
             Meaning::Error { is_flat } => {
                 self.has_error = true;
@@ -292,7 +307,7 @@ impl EventStream {
             }
             Meaning::Terminal => {
                 self.phase = Phase::Ended;
-                Some(Step::Done(block.bytes))
+                Some(Step::Done(restamped.unwrap_or(block.bytes)))
             }
             Meaning::Content | Meaning::Preamble if finding.is_usage_event && self.options.drop_usage_event => {
                 Some(Step::Drop)
@@ -300,7 +315,8 @@ impl EventStream {
             // What cannot be read passes: the client has a parser too, and nothing can be taken back.
             Meaning::Content | Meaning::Preamble | Meaning::Malformed => {
                 self.has_id |= block.has_id();
-                Some(Step::Pass { bytes: block.bytes, is_content: finding.meaning != Meaning::Preamble })
+                let bytes = restamped.unwrap_or(block.bytes);
+                Some(Step::Pass { bytes, is_content: finding.meaning != Meaning::Preamble })
             }
         }
     }

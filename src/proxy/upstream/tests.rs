@@ -325,7 +325,7 @@ fn a_fresh_connection_that_dies_is_an_error_and_not_repeated() {
 
 /// Bodies that a server may leave unread: an upload, and the longest that a link of ours carries.
 fn unread() -> [Vec<Bytes>; 2] {
-    [vec![Bytes::from(vec![b'x'; 1 << 20]); 16], vec![Bytes::from(vec![b'x'; super::SHORT_BYTES])]]
+    [vec![Bytes::from(vec![b'x'; 1 << 20]); 16], vec![Bytes::from(vec![b'x'; SHORT_BYTES])]]
 }
 
 #[test]
