@@ -232,7 +232,7 @@ const DEFAULTS: &[Key] = &[
     ("implicit_routes", Word(&["all", "unrouted", "none"]), "Which model_names are routes of their own. Default all."),
     ("default_route", Text, "The route of calls without a model."),
     ("list_endpoints", Boolean, "Serve lists that show every tenant's objects. Default false."),
-    ("rewrite_response_model", Boolean, "`model` in answers and events becomes the name that was asked for. Default false."),
+    ("rewrite_response_model", Boolean, "`model` in answers becomes the name that was asked for. Default false."),
     ("forward_client_headers", Texts, "Names or x-* globs of client headers that the upstream gets too."),
     ("ca_file", Text, "Extra root certificates for all backends (PEM)."),
     ("http2", Boolean, "Whether HTTP/2 is offered to backends over TLS. Default false."),

@@ -15,7 +15,7 @@ struct Scene {
     desk: Desk,
     outbox: Arc<Outbox>,
     need: Need,
-    plan: Option<Plan>,
+    plan: Option<Box<Plan>>,
     held: Vec<(String, Permit)>,
     why: String,
 }
