@@ -151,9 +151,13 @@ fn is_named(connection: &str, name: &[u8]) -> bool {
 
 /// All that is said of a connection, in however many fields. What is no text names nothing.
 fn named_by_connection(headers: &HeaderMap) -> Cow<'_, str> {
-    let mut fields = headers.get_all(&CONNECTION).filter_map(|value| value.to_str().ok());
-    let first = fields.next().unwrap_or_default();
-    fields.fold(Cow::Borrowed(first), |all, more| Cow::Owned(format!("{all},{more}")))
+    joined(headers.get_all(&CONNECTION).filter_map(|value| value.to_str().ok()))
+}
+
+/// The values of a field that is a list, as if they stood in one (RFC 9110 5.3).
+pub fn joined<'a>(mut values: impl Iterator<Item = &'a str>) -> Cow<'a, str> {
+    let first = values.next().unwrap_or_default();
+    values.fold(Cow::Borrowed(first), |all, more| Cow::Owned(format!("{all},{more}")))
 }
 
 /// Leaves of a provider's headers those that a client may see.

@@ -1,5 +1,6 @@
 //! Heads as bytes: a request's head written, an answer's head read.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use actix_web::http::header::{
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
+use super::super::forward::joined;
 use super::Request;
 use super::framing::{self, Body, Final, Head};
 use crate::telemetry::figures::push_count;
@@ -114,7 +116,7 @@ pub(super) type Names = Rc<[HeaderName]>;
 
 impl Fields {
     /// Takes over a map.
-    pub(super) fn of_map(map: HeaderMap) -> Self {
+    pub fn of_map(map: HeaderMap) -> Self {
         Self { text: Bytes::new(), names: Names::default(), values: Vec::new(), map: OnceCell::from(map) }
     }
 
@@ -135,6 +137,16 @@ impl Fields {
         let place = self.names.iter().position(|known| known == name).and_then(|index| self.values.get(index));
         let value = place.map_or(&b""[..], |place| &self.text[place.clone()]);
         std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or_default()
+    }
+
+    /// All values of a field that is a list; those that are no text say nothing.
+    pub fn list(&self, name: &HeaderName) -> Cow<'_, str> {
+        if let Some(map) = self.map.get() {
+            return joined(map.get_all(name).filter_map(|value| value.to_str().ok()));
+        }
+        let fields = self.names.iter().zip(&self.values).filter(|(known, _)| *known == name);
+        let values = fields.filter_map(|(_, place)| std::str::from_utf8(&self.text[place.clone()]).ok());
+        joined(values)
     }
 
     /// Appends those whose names, in lower case, pass.
@@ -223,6 +235,7 @@ mod tests {
         for _ in 0..2 {
             let texts = [&one, &empty, &CONTENT_LENGTH, &HOST].map(|name| head.fields.text(name));
             assert_eq!(texts, ["1", "", "3", ""]);
+            assert_eq!([&one, &empty, &HOST].map(|name| head.fields.list(name)), ["1,2", "", ""]);
             let map = head.fields.map();
             let values: Vec<_> = map.get_all("x-a").map(HeaderValue::as_bytes).collect();
             assert_eq!(
