@@ -12,6 +12,7 @@ pub mod probation;
 mod scopes;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use actix::{Actor as _, Addr};
 use self::actor::{Apply, Join, SupervisorActor};
 use self::observer::Edges;
 use self::prepare::prepare;
+use self::trust::Trust;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::router::{CurrentTable, RouterRemote};
@@ -41,7 +43,7 @@ impl Supervisor {
     /// # Errors
     /// A sentence without secrets that names the backend: a URL, header, credential or certificate that cannot be used.
     pub fn start(config: &Arc<Config>, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let prepared = prepare(config, &Renewers::default())?;
+        let prepared = prepare(config, &Renewers::default(), &Trust::default())?;
         let observer = Arc::new(Edges::new(Arc::clone(&metrics)));
         let actor = SupervisorActor::new(config, prepared, Arc::clone(&metrics), observer);
         let (current, certificate) = (actor.current().clone(), actor.certificate().clone());
@@ -53,7 +55,7 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::start`].
     pub fn check(config: &Config) -> Result<(), String> {
-        prepare(config, &Renewers::default()).map(drop)
+        prepare(config, &Renewers::default(), &Trust::default()).map(drop)
     }
 
     /// The listener's certificate, where the configuration names one.

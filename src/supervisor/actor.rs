@@ -12,6 +12,7 @@ use super::gone::Gone;
 use super::observer::Edges;
 use super::prepare::{Prepared, PreparedBackend, prepare};
 use super::scopes::Registry;
+use super::trust::Trust;
 use crate::backend::{Backend, Observer as _};
 use crate::certificate::Certificate;
 use crate::clock::{self, Instant};
@@ -61,6 +62,7 @@ pub(super) struct SupervisorActor {
     observer: Arc<Edges>,
     checkers: Checkers,
     renewers: Renewers,
+    trust: Trust,
 }
 
 impl SupervisorActor {
@@ -89,6 +91,7 @@ impl SupervisorActor {
             observer,
             checkers,
             renewers,
+            trust: prepared.trust,
         }
     }
 
@@ -127,7 +130,7 @@ impl SupervisorActor {
     }
 
     fn apply(&mut self, config: &Arc<Config>) -> Result<(), String> {
-        let prepared = prepare(config, &self.renewers)?;
+        let prepared = prepare(config, &self.renewers, &self.trust)?;
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
@@ -138,6 +141,7 @@ impl SupervisorActor {
             build(config, prepared.backends, earlier, &mut self.registry, &self.metrics, &self.observer);
         self.backends = kept;
         self.certificate.renew(prepared.certificate);
+        self.trust = prepared.trust;
         self.checkers.follow(subjects);
         self.renewers.follow(users(&self.backends, prepared.tokens));
         self.current.set(Arc::clone(&table));

@@ -8,7 +8,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Ask, Client, Ending, Gateway, Providers, Scripted, Setup, in_chunks, with_length};
+use crate::support::{Ask, Client, Ending, Gateway, Providers, Scripted, Setup, in_chunks, wait_for, with_length};
 
 /// A gateway that speaks TLS and HTTP/2, in front of what follows: an upstream by HTTP/2 for another gateway.
 fn far(yaml: &str) -> (Gateway, String) {
@@ -24,11 +24,15 @@ fn far(yaml: &str) -> (Gateway, String) {
 
 /// One worker, and so one pool.
 fn near(port: u16, model: &str, trusted: &str, more: &str) -> Gateway {
-    let yaml = format!(
+    Setup::new(beyond(port, model, more)).file("cert.pem", trusted).workers(1).start()
+}
+
+/// What leads there.
+fn beyond(port: u16, model: &str, more: &str) -> String {
+    format!(
         "model_list:\n  - model_name: far\n    ca_file: cert.pem\n    http2: true\n    litellm_params: {{model: openai/{model}, api_key: k, \
          api_base: \"https://localhost:{port}/v1\"}}\n{more}"
-    );
-    Setup::new(yaml).file("cert.pem", trusted).workers(1).start()
+    )
 }
 
 fn acceptor(made: &rcgen::CertifiedKey<rcgen::KeyPair>, protocol: &[u8]) -> TlsAcceptor {
@@ -220,4 +224,30 @@ fn a_server_without_it_is_asked_by_http1() {
         let answer = gateway.ask(&ask);
         assert_eq!((answer.status(), answer.trail()), (200, "far=200"), "{answer:?}");
     }
+}
+
+#[test]
+fn connections_outlive_a_reload_that_changes_no_root() {
+    let providers = Providers::pair();
+    let (address, trusted) = old(providers.address("openai"));
+    let gateway = near(address.port(), "gpt-4o", &trusted, "");
+    let mut client = gateway.connect();
+    assert_eq!(client.ask(&Ask::chat("far")).trail(), "far=200");
+    let dialed = providers.counts("openai").connections;
+    gateway.save(&beyond(address.port(), "gpt-4o-mini", ""));
+    gateway.wait_event("config applied");
+    assert_eq!(client.ask(&Ask::chat("far")).trail(), "far=200");
+    assert!(String::from_utf8_lossy(providers.last("openai").body()).contains("gpt-4o-mini"));
+    assert_eq!(providers.counts("openai").connections, dialed);
+    // With another root it is another trust, which no old connection has.
+    let made = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap();
+    std::fs::write(gateway.path().with_file_name("cert.pem"), trusted + &made.cert.pem()).unwrap();
+    gateway.save(&beyond(address.port(), "gpt-4o", ""));
+    let asked = || {
+        assert_eq!(gateway.ask(&Ask::chat("far")).trail(), "far=200");
+        let sent: serde_json::Value = serde_json::from_slice(providers.last("openai").body()).unwrap();
+        (sent["model"] == "gpt-4o").then_some(())
+    };
+    wait_for("the new configuration", asked);
+    assert!(dialed < providers.counts("openai").connections);
 }

@@ -17,6 +17,14 @@ const HTTP1: &[u8] = b"http/1.1";
 /// # Errors
 /// A sentence without secrets: no usable root at all, or an unreadable `ca_file`.
 pub fn client_config(ca_file: Option<&str>, http2: bool) -> Result<Arc<ClientConfig>, String> {
+    trusting(&Arc::new(roots(ca_file)?), http2)
+}
+
+/// The platform's roots, and those in `ca_file`, as they are now.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn roots(ca_file: Option<&str>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
@@ -32,11 +40,19 @@ pub fn client_config(ca_file: Option<&str>, http2: bool) -> Result<Arc<ClientCon
     if roots.is_empty() {
         return Err("the platform has no root certificates: install `ca-certificates` or set `ca_file`".to_owned());
     }
+    Ok(roots)
+}
+
+/// Makes a client configuration that trusts these roots and no others.
+///
+/// # Errors
+/// TLS itself cannot be set up.
+pub fn trusting(roots: &Arc<RootCertStore>, http2: bool) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?
-        .with_root_certificates(roots)
+        .with_root_certificates(Arc::clone(roots))
         .with_no_client_auth();
     config.alpn_protocols = vec![HTTP1.to_vec()];
     if http2 {
