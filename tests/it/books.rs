@@ -3,7 +3,7 @@
 //!
 //! `BOOKS_SECONDS=3600 cargo test --test it -- books` is the long form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use breakwater::simulator::{
 use serde_json::{Value, json};
 
 use crate::metrics::{histograms_add_up, none_falls};
-use crate::support::{Ask, Ending, Gateway, PATIENCE, Providers, Sample, Scrape, route, status, status_as};
+use crate::support::{Ask, Ending, Gateway, PATIENCE, Providers, Sample, Scrape, route, status, status_as, wait_for};
 
 /// Clients at once.
 const CLIENTS: u64 = 6;
@@ -89,6 +89,41 @@ struct Sent {
     over: AtomicBool,
 }
 
+/// What the access log comes to, line by line: an hour's lines are more than a machine holds.
+#[derive(Default)]
+struct Log {
+    lines: u64,
+    requests: HashSet<u64>,
+    recovered: u64,
+    outcomes: BTreeMap<String, u64>,
+    input_tokens: u64,
+    output_tokens: u64,
+    first_tokens: u64,
+    waits: u64,
+}
+
+impl Log {
+    /// Takes in what has come since it was last asked.
+    fn follow(&mut self, gateway: &Gateway) {
+        gateway.take_stdout().iter().for_each(|line| self.take(line));
+    }
+
+    fn take(&mut self, line: &str) {
+        let line: Value = serde_json::from_str(line).expect("a line is one JSON object");
+        self.lines += 1;
+        let number = line["request_id"].as_str().and_then(|id| id.strip_prefix("books-")?.parse().ok());
+        assert!(number.is_some_and(|number| self.requests.insert(number)), "one line per request, and here is {line}");
+        let outcome = line["outcome"].as_str().unwrap();
+        let has_failed = line["attempts"].as_str().is_some_and(|trail| trail.contains("_error"));
+        self.recovered += u64::from(outcome == "success" && has_failed);
+        *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
+        self.input_tokens += line["input_tokens"].as_u64().unwrap_or(0);
+        self.output_tokens += line["output_tokens"].as_u64().unwrap_or(0);
+        self.first_tokens += u64::from(line["ttft_ms"].is_number());
+        self.waits += u64::from(line["queue_ms"].is_number());
+    }
+}
+
 /// Says which request it was, if a client gives up.
 struct Told<'a>(&'a Ask);
 
@@ -159,15 +194,18 @@ fn chaos(gateway: &Gateway, providers: &Providers, sent: &Sent, seed: u64) {
     }
 }
 
-/// Counters never fall and buckets add up, under load too.
-fn watch(gateway: &Gateway, sent: &Sent) {
+/// Counters never fall and buckets add up, under load too. Gives the log so far.
+fn watch(gateway: &Gateway, sent: &Sent) -> Log {
+    let mut log = Log::default();
     let mut before = gateway.scrape();
     while !sent.over.load(Ordering::Relaxed) {
         let after = gateway.scrape();
         none_falls(&before, &after);
         before = after;
+        log.follow(gateway);
         std::thread::park_timeout(Duration::from_millis(50));
     }
+    log
 }
 
 #[test]
@@ -181,28 +219,32 @@ fn they_balance_whatever_happens() {
     let gateway = Gateway::start(yaml(&providers, 1));
     let sent = Sent::default();
     let until = clock::now().plus(time);
-    std::thread::scope(|scope| {
+    let mut log = std::thread::scope(|scope| {
         for number in 0..CLIENTS {
             let (gateway, sent) = (&gateway, &sent);
             scope.spawn(move || client(gateway, sent, seed ^ number));
         }
         scope.spawn(|| chaos(&gateway, &providers, &sent, !seed));
-        scope.spawn(|| watch(&gateway, &sent));
+        let watched = scope.spawn(|| watch(&gateway, &sent));
         while clock::now() < until {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         sent.over.store(true, Ordering::Relaxed);
+        watched.join().unwrap()
     });
     BACKENDS.iter().for_each(|backend| providers.heal(backend));
     let scrape = settled(&gateway);
     let (number, stayed) = (sent.number.load(Ordering::Relaxed), sent.stayed.load(Ordering::Relaxed));
     let counted = scrape.sum("breakwater_requests_total", &[]);
     assert!(stayed as f64 <= counted && counted <= number as f64, "{stayed} stayed, {counted} counted, {number} sent");
-    let lines = gateway.wait_lines(counted as usize);
-    let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["request_id"].as_str()).collect();
-    assert_eq!((lines.len() as f64, ids.len()), (counted, lines.len()), "one line per request");
+    wait_for("the last line", || {
+        log.follow(&gateway);
+        (counted <= log.lines as f64).then_some(())
+    });
+    assert_eq!(log.lines as f64, counted, "one line per request");
     histograms_add_up(&scrape);
-    Books { scrape: &scrape, lines: &lines }.balance();
+    eprintln!("{number} requests in {time:?}");
+    Books { scrape: &scrape, log: &log }.balance();
 }
 
 /// The metrics once nothing is under way any more.
@@ -233,7 +275,7 @@ fn in_flight(scrape: &Scrape) -> Vec<(&'static str, f64)> {
 
 struct Books<'a> {
     scrape: &'a Scrape,
-    lines: &'a [Value],
+    log: &'a Log,
 }
 
 impl Books<'_> {
@@ -332,27 +374,20 @@ impl Books<'_> {
 
     /// Identities 1 and 6 by the lines, and the tokens of clients.
     fn access_log(&self) {
-        let has_failed = |line: &Value| line["attempts"].as_str().is_some_and(|trail| trail.contains("_error"));
-        let recovered = self.lines.iter().filter(|line| line["outcome"] == "success" && has_failed(line));
-        assert_eq!(self.sum("requests_recovered_total", &[]), recovered.count() as f64);
-        let mut outcomes: BTreeMap<&str, f64> = BTreeMap::new();
-        for line in self.lines {
-            *outcomes.entry(line["outcome"].as_str().unwrap()).or_default() += 1.0;
+        let log = self.log;
+        assert_eq!(self.sum("requests_recovered_total", &[]), log.recovered as f64);
+        for (outcome, count) in &log.outcomes {
+            assert_eq!(self.sum("requests_total", &[("outcome", outcome)]), *count as f64, "{outcome}");
         }
-        for (outcome, count) in outcomes {
-            assert_eq!(self.sum("requests_total", &[("outcome", outcome)]), count, "{outcome}");
-        }
-        for (field, kind) in [("input_tokens", "input"), ("output_tokens", "output")] {
-            let tokens: u64 = self.lines.iter().filter_map(|line| line[field].as_u64()).sum();
+        for (tokens, kind) in [(log.input_tokens, "input"), (log.output_tokens, "output")] {
             assert_eq!(self.sum("client_tokens_total", &[("type", kind)]), tokens as f64, "{kind}");
             assert!(tokens as f64 <= self.sum("tokens_total", &[("type", kind)]), "{kind}");
         }
-        let count = |field: &str| self.lines.iter().filter(|line| line[field].is_number()).count() as f64;
         let first_tokens = self.sum("time_to_first_token_seconds_count", &[]);
-        assert_eq!(first_tokens, count("ttft_ms"));
+        assert_eq!(first_tokens, log.first_tokens as f64);
         // Of every answer that committed, also where its client had left before.
         assert!(first_tokens <= self.sum("attempt_time_to_first_token_seconds_count", &[]) && 0.0 < first_tokens);
-        let (waited, waits) = (count("queue_ms"), self.sum("queue_wait_seconds_count", &[]));
+        let (waited, waits) = (log.waits as f64, self.sum("queue_wait_seconds_count", &[]));
         assert!(waited <= waits && 0.0 < waited, "{waited} lines of {waits} waits");
     }
 }

@@ -173,6 +173,11 @@ impl Gateway {
         self.out.all()
     }
 
+    /// What has come on standard output since it was last taken: for runs whose lines no memory holds.
+    pub(crate) fn take_stdout(&self) -> Vec<String> {
+        std::mem::take(&mut self.out.lock().lines)
+    }
+
     /// Everything on standard error so far.
     pub(crate) fn stderr(&self) -> Vec<String> {
         self.err.all()
