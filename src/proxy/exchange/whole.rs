@@ -108,7 +108,10 @@ impl Stage<'_> {
             matches!(self.errand.call.operation.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
         let finish_reason = if may_finish { FinishReason::of_answer(&body) } else { None };
         let (status, outcome) = (answer.status, RequestOutcome::Success);
-        let body = self.restamp.as_ref().map_or_else(|| body.clone(), |restamp| restamp.answer(&body));
+        let body = match &self.restamp {
+            Some(restamp) => restamp.answer(&body),
+            None => body,
+        };
         let upstream_id = answer.request_id();
         let head = Head::Provider(answer.into_fields());
         let reply = Reply::Whole(Box::new(WholeReply { status, head, body, waits: None, outcome }));
