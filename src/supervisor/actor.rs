@@ -135,7 +135,7 @@ impl SupervisorActor {
         let known = std::mem::take(&mut self.backends);
         let before: Vec<Arc<Backend>> = known.values().map(|kept| Arc::clone(&kept.backend)).collect();
         let table = self.current.get();
-        let earlier_config = Arc::clone(&table.config);
+        let (earlier_config, earlier_table) = (Arc::clone(&table.config), Arc::downgrade(&table));
         let earlier = Earlier { backends: known, gone: &mut self.gone, table: Some(table) };
         let Built { table, kept, subjects } =
             build(config, prepared.backends, earlier, &mut self.registry, &self.metrics, &self.observer);
@@ -158,7 +158,7 @@ impl SupervisorActor {
         };
         let left: Vec<Arc<Backend>> = before.into_iter().filter(|backend| !goes_on(backend)).collect();
         for backend in left {
-            self.gone.leave(backend, now);
+            self.gone.leave(backend, &earlier_table, now);
         }
         Ok(())
     }

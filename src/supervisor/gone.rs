@@ -2,7 +2,7 @@
 //! case they come back (spec/resilience.md 10.4).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tracing::info;
@@ -10,9 +10,14 @@ use tracing::info;
 use crate::backend::Backend;
 use crate::clock::Instant;
 use crate::config::{self, IdentityHash};
+use crate::router::Table;
 
 /// A removed backend is given this long to finish its calls: as long as a stream may take by default.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3_600);
+
+/// What began under a configuration ends under it, up to this: requests that wait for their first content, and a worker that
+/// has not yet heard of the new table. All but the slowest are over sooner.
+const ROUTED_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long its state rests then: an edit that was a mistake is taken back within this.
 const RESTS: Duration = Duration::from_secs(600);
@@ -28,6 +33,8 @@ struct Entry {
     backend: Arc<Backend>,
     /// An operator had drained it before it left.
     was_draining: bool,
+    /// The table that still leads to it, and until when that counts; none: it takes no new calls.
+    routed: Option<(Weak<Table>, Instant)>,
     /// Whether its calls are over.
     is_idle: bool,
     /// When the drain, or the rest, is over.
@@ -35,13 +42,13 @@ struct Entry {
 }
 
 impl Gone {
-    /// A backend leaves: it takes no new calls.
-    pub(super) fn leave(&mut self, backend: Arc<Backend>, now: Instant) {
-        let status = backend.status();
-        let was_draining = status.is_draining();
-        status.set_draining(true);
-        info!(backend = backend.id().as_str(), in_flight = status.in_flight(), "backend draining");
-        self.0.push_back(Entry { backend, was_draining, is_idle: false, until: now.plus(DRAIN_LIMIT) });
+    /// A backend leaves: it takes no new calls once nobody goes by `earlier` any more, the last table that leads to it.
+    pub(super) fn leave(&mut self, backend: Arc<Backend>, earlier: &Weak<Table>, now: Instant) {
+        let was_draining = backend.status().is_draining();
+        let routed = Some((Weak::clone(earlier), now.plus(ROUTED_LIMIT)));
+        let mut entry = Entry { backend, was_draining, routed, is_idle: false, until: now.plus(DRAIN_LIMIT) };
+        entry.drain(now);
+        self.0.push_back(entry);
         if MAX_GONE < self.0.len()
             && let Some(first) = self.0.pop_front()
         {
@@ -68,6 +75,10 @@ impl Gone {
     /// Lets those rest whose calls are over, and ends those that have rested.
     pub(super) fn look(&mut self, now: Instant) {
         self.0.retain_mut(|entry| {
+            entry.drain(now);
+            if entry.routed.is_some() {
+                return true;
+            }
             let has_calls = 0 < entry.backend.status().in_flight();
             if !entry.is_idle && (!has_calls || entry.until <= now) {
                 info!(backend = entry.backend.id().as_str(), "backend removed");
@@ -79,5 +90,17 @@ impl Gone {
             }
             stays
         });
+    }
+}
+
+impl Entry {
+    /// It takes no new calls, once that fails nobody.
+    fn drain(&mut self, now: Instant) {
+        let is_over = |(table, until): &mut (Weak<Table>, Instant)| table.strong_count() == 0 || *until <= now;
+        if self.routed.take_if(is_over).is_some() {
+            let status = self.backend.status();
+            status.set_draining(true);
+            info!(backend = self.backend.id().as_str(), in_flight = status.in_flight(), "backend draining");
+        }
     }
 }

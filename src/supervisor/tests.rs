@@ -79,6 +79,7 @@ async fn a_panic_closes_an_open_circuit_and_says_so() {
 
 #[actix::test]
 async fn a_reload_keeps_the_cells_of_what_did_not_change() {
+    tokio::time::pause();
     let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
     let before = supervisor.current().get();
     supervisor.apply(&configuration(7, "c")).await.unwrap();
@@ -88,8 +89,25 @@ async fn a_reload_keeps_the_cells_of_what_did_not_change() {
     let (old, new) = (find(&before, "a").unwrap(), find(&after, "a").unwrap());
     assert!(new.is_same_cell(&old));
     assert!(find(&after, "b").is_none() && find(&after, "c").is_some());
-    assert!(find(&before, "b").unwrap().status().is_draining(), "what was removed takes no new calls");
     assert!(!new.status().is_draining());
+    let removed = find(&before, "b").unwrap();
+    pass(Duration::from_secs(1)).await;
+    assert!(!removed.status().is_draining(), "somebody goes by the earlier table");
+    drop(before);
+    pass(Duration::from_secs(1)).await;
+    assert!(removed.status().is_draining(), "what was removed takes no new calls");
+}
+
+#[actix::test]
+async fn what_was_removed_takes_no_new_calls_after_a_minute_whoever_holds_on_to_it() {
+    tokio::time::pause();
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let (_before, removed) = (supervisor.current().get(), backends(&supervisor).remove(1));
+    supervisor.apply(&configuration(5, "c")).await.unwrap();
+    for (passes, drains) in [(59, false), (2, true)] {
+        pass(Duration::from_secs(passes)).await;
+        assert_eq!(removed.status().is_draining(), drains);
+    }
 }
 
 #[actix::test]

@@ -241,3 +241,34 @@ fn a_deleted_file_is_said_to_be_missing_and_settings_of_the_watch_hold_at_once()
     gateway.save(&first(&providers, "azure"));
     wait_report(&gateway, |report| report["trigger"] == "file event" && report["result"] == "applied");
 }
+
+#[test]
+fn a_reload_that_replaces_every_backend_fails_nobody() {
+    let providers = Providers::pair();
+    let yaml = |model: &str| {
+        let text = first(&providers, "openai");
+        let text = text.replace("model: gpt-4o,", &format!("model: {model},"));
+        text.replace("azure_deployment: gpt-4o-prod", &format!("azure_deployment: {model}-prod"))
+    };
+    let models = ["gpt-4o", "gpt-4o-mini"];
+    let gateway = Gateway::start(yaml(models[0]));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = gateway.connect();
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = client.ask(&Ask::chat("live"));
+                    assert_eq!(answer.status(), 200, "{answer:?}");
+                }
+            });
+        }
+        for number in 1..=RELOADS {
+            gateway.save(&yaml(models[number % models.len()]));
+            wait_for("the reload", || (number <= gateway.events("config applied").len()).then_some(()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let removed = || gateway.events("backend removed").len();
+    wait_for("the end of the replaced", || (2 <= removed()).then_some(()));
+}
