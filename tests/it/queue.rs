@@ -32,7 +32,7 @@ fn send_and_wait(gateway: &Gateway, ask: &Ask, depth: f64) -> Client {
 fn those_who_wait_are_served_in_their_order() {
     let providers = one();
     let gateway = narrow(&providers, "max_wait: 10s");
-    providers.rules("one", vec![Rule::from(Fault::Latency(Delay::Fixed(700.0))).times(1)]);
+    providers.rules("one", vec![Rule::from(Fault::Latency(Delay::Fixed(2_500.0))).times(1)]);
     let mut first = gateway.connect();
     first.send(&numbered(0));
     gateway.wait_scrape("the call", |scrape| scrape.sum("breakwater_attempts_in_flight", &[]) == 1.0);
