@@ -212,7 +212,7 @@ impl Proxy {
     }
 
     /// The loop: one backend after the other, until one serves or nothing is left.
-    async fn travel(&self, trip: &mut Trip<'_>, mut plan: Box<Plan>) -> Reply {
+    async fn travel(&self, trip: &mut Trip<'_>, mut plan: Plan) -> Reply {
         loop {
             let (returned, chosen) = match self.seek(trip, plan).await {
                 Ok(sought) => sought,

@@ -106,7 +106,7 @@ impl Router {
     }
 
     /// A plan for a model name, by the table that the actor has published to this worker; none if no route has the name.
-    pub fn plan(&self, model: &str, need: Need) -> Option<Box<Plan>> {
+    pub fn plan(&self, model: &str, need: Need) -> Option<Plan> {
         Plan::of(&self.view.borrow(), model, need)
     }
 
@@ -116,7 +116,7 @@ impl Router {
     }
 
     /// The next backend of a plan, with leave to call it. `None` if the router itself failed, which loses the plan.
-    pub async fn next(&self, plan: Box<Plan>) -> Option<(Box<Plan>, Result<Chosen, Exhausted>)> {
+    pub async fn next(&self, plan: Plan) -> Option<(Plan, Result<Chosen, Exhausted>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
         let asked = self.addr.borrow().send(Next(plan, self.waiting.one_more()));
         let answer = asked.await;
@@ -128,7 +128,7 @@ impl Router {
 
     /// Where nobody can serve: leave to call the open circuit that comes back soonest, before its time. `None` as
     /// [`Router::next`].
-    pub async fn least_bad(&self, plan: Box<Plan>) -> Option<(Box<Plan>, Option<Chosen>)> {
+    pub async fn least_bad(&self, plan: Plan) -> Option<(Plan, Option<Chosen>)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
         let asked = self.addr.borrow().send(LeastBad(plan, self.waiting.one_more()));
         let answer = asked.await;
@@ -140,7 +140,7 @@ impl Router {
 
     /// A backend for a second call beside the slow one at `beside`, with leave to call it, and the plan in which it is tried;
     /// none if there is none, or the route's budgets forbid it.
-    pub async fn hedge(&self, plan: Box<Plan>, beside: (usize, usize)) -> Option<(Box<Plan>, Chosen)> {
+    pub async fn hedge(&self, plan: Plan, beside: (usize, usize)) -> Option<(Plan, Chosen)> {
         #[expect(clippy::disallowed_methods, reason = "the room's face: the ask stays on this thread")]
         let asked = self.addr.borrow().send(Beside(plan, beside, self.waiting.one_more()));
         let answer = asked.await;

@@ -23,7 +23,7 @@ const ROUTE: HeaderName = HeaderName::from_static("x-breakwater-route");
 /// Where a call goes.
 pub(super) struct Destination {
     /// Its backends.
-    pub(super) plan: Box<Plan>,
+    pub(super) plan: Plan,
     /// Whether it asks for an object that any of them may hold: who says 404 is passed over.
     pub(super) is_search: bool,
 }
@@ -138,7 +138,7 @@ impl Finder<'_> {
     }
 
     /// A plan of one; none where the client's key may use no route that leads there.
-    fn to_backend(&self, backend: &BackendId) -> Option<Box<Plan>> {
+    fn to_backend(&self, backend: &BackendId) -> Option<Plan> {
         let may_use = |route: &str| self.call.key.is_none_or(|key| may_use(key, route));
         let route = self.table.route_to(backend, may_use)?;
         Some(Plan::pinned(self.table, route, backend, self.wanted.need()))

@@ -28,7 +28,7 @@ const LEAST_SAMPLES: u32 = 20;
 /// What a race brought.
 pub(super) struct Raced {
     /// The plan, in which all are tried.
-    pub(super) plan: Box<Plan>,
+    pub(super) plan: Plan,
     /// The attempt that does not count.
     pub(super) other: Option<(Run, Instant, Other)>,
     /// The attempt that does.
@@ -100,7 +100,7 @@ impl Proxy {
     pub(super) async fn race(
         &self,
         trip: &mut Trip<'_>,
-        plan: Box<Plan>,
+        plan: Plan,
         chosen: Chosen,
         run: Run,
         delay: Duration,
@@ -130,11 +130,11 @@ impl Proxy {
 
     /// Leave for the second call, and a plan in which it is tried; none where there is no time, no attempt, no good backend
     /// or no budget for it. Asking takes a turn of this thread, in which the first call may go on for all it likes.
-    async fn hedge(&self, trip: &mut Trip<'_>, plan: &Plan, first: Run) -> Option<(Box<Plan>, Chosen, Run)> {
+    async fn hedge(&self, trip: &mut Trip<'_>, plan: &Plan, first: Run) -> Option<(Plan, Chosen, Run)> {
         if !trip.may_hedge(clock::now()) {
             return None;
         }
-        let (plan, chosen) = self.router.hedge(Box::new(plan.clone()), first.place).await?;
+        let (plan, chosen) = self.router.hedge(plan.clone(), first.place).await?;
         let run = trip.begin_hedge(&plan, &chosen, clock::now());
         Some((plan, chosen, run))
     }

@@ -41,7 +41,7 @@ enum Waited {
 
 impl Proxy {
     /// The next backend, or the reply if there is none.
-    pub(super) async fn seek(&self, trip: &mut Trip<'_>, mut plan: Box<Plan>) -> Result<(Box<Plan>, Chosen), Reply> {
+    pub(super) async fn seek(&self, trip: &mut Trip<'_>, mut plan: Plan) -> Result<(Plan, Chosen), Reply> {
         loop {
             let is_behind = trip.is_behind(&plan, self.router.queues());
             if !is_behind {
@@ -63,12 +63,7 @@ impl Proxy {
     }
 
     /// Nobody can serve now: what the route's `on_exhausted` says, word by word, and last a retry.
-    async fn turn_to(
-        &self,
-        trip: &mut Trip<'_>,
-        mut plan: Box<Plan>,
-        is_behind: bool,
-    ) -> Result<(Box<Plan>, Turn), Reply> {
+    async fn turn_to(&self, trip: &mut Trip<'_>, mut plan: Plan, is_behind: bool) -> Result<(Plan, Turn), Reply> {
         let route = Arc::clone(plan.route());
         for word in &route.config.policy.on_exhausted {
             match word {
@@ -107,12 +102,7 @@ impl Proxy {
     }
 
     /// Waits in the route's line until a backend is there: at most `queue.max_wait`, and never more than half the time left.
-    async fn wait(
-        &self,
-        trip: &mut Trip<'_>,
-        mut plan: Box<Plan>,
-        first_look: Instant,
-    ) -> Result<(Box<Plan>, Waited), Reply> {
+    async fn wait(&self, trip: &mut Trip<'_>, mut plan: Plan, first_look: Instant) -> Result<(Plan, Waited), Reply> {
         let route = Arc::clone(plan.route());
         let mut now = clock::now();
         let until = trip.waits_until(&plan, now);

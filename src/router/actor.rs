@@ -36,13 +36,13 @@ impl Actor for RouterActor {
 
 /// Who is next?
 #[derive(Message)]
-#[rtype(result = "(Box<Plan>, Result<Chosen, Exhausted>)")]
-pub(super) struct Next(pub(super) Box<Plan>, pub(super) Told);
+#[rtype(result = "(Plan, Result<Chosen, Exhausted>)")]
+pub(super) struct Next(pub(super) Plan, pub(super) Told);
 
 /// Nobody is: who is the least bad?
 #[derive(Message)]
-#[rtype(result = "(Box<Plan>, Option<Chosen>)")]
-pub(super) struct LeastBad(pub(super) Box<Plan>, pub(super) Told);
+#[rtype(result = "(Plan, Option<Chosen>)")]
+pub(super) struct LeastBad(pub(super) Plan, pub(super) Told);
 
 impl Handler<LeastBad> for RouterActor {
     type Result = actix::MessageResult<LeastBad>;
@@ -64,11 +64,11 @@ impl Handler<Next> for RouterActor {
 
 /// Who is there for a second call beside the one at this place?
 #[derive(Message)]
-#[rtype(result = "Option<(Box<Plan>, Chosen)>")]
-pub(super) struct Beside(pub(super) Box<Plan>, pub(super) (usize, usize), pub(super) Told);
+#[rtype(result = "Option<(Plan, Chosen)>")]
+pub(super) struct Beside(pub(super) Plan, pub(super) (usize, usize), pub(super) Told);
 
 impl Handler<Beside> for RouterActor {
-    type Result = Option<(Box<Plan>, Chosen)>;
+    type Result = Option<(Plan, Chosen)>;
 
     fn handle(&mut self, Beside(mut plan, place, _told): Beside, _: &mut Context<Self>) -> Self::Result {
         let chosen = self.desk.beside(&mut plan, place, clock::now())?;

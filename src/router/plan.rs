@@ -74,17 +74,15 @@ pub struct Plan {
 
 impl Plan {
     /// Begins with the route that `model` names in a table; none if no route has the name.
-    pub fn of(table: &Arc<Table>, model: &str, need: Need) -> Option<Box<Self>> {
+    pub fn of(table: &Arc<Table>, model: &str, need: Need) -> Option<Self> {
         let route = table.find(model)?;
         let matched = route.matched(model).map(Arc::from);
         Some(Self::on(table, route, matched, need))
     }
 
     /// Begins with a route of a table, of which only one backend may serve.
-    pub fn pinned(table: &Arc<Table>, route: &Arc<RouteEntry>, only: &BackendId, need: Need) -> Box<Self> {
-        let mut plan = Self::on(table, route, None, need);
-        plan.only = Some(only.clone());
-        plan
+    pub fn pinned(table: &Arc<Table>, route: &Arc<RouteEntry>, only: &BackendId, need: Need) -> Self {
+        Self { only: Some(only.clone()), ..Self::on(table, route, None, need) }
     }
 
     /// Only this backend of the route may serve. False if it has no such.
@@ -96,9 +94,8 @@ impl Plan {
         is_there
     }
 
-    fn on(table: &Arc<Table>, route: &Arc<RouteEntry>, matched: Option<Arc<str>>, need: Need) -> Box<Self> {
-        // It goes from hand to hand with every choice: one allocation for a dozen copies of it.
-        Box::new(Self {
+    fn on(table: &Arc<Table>, route: &Arc<RouteEntry>, matched: Option<Arc<str>>, need: Need) -> Self {
+        Self {
             table: Arc::clone(table),
             route: Arc::clone(route),
             asked: Arc::clone(route),
@@ -113,7 +110,7 @@ impl Plan {
             only: None,
             passed_over: Vec::new(),
             need,
-        })
+        }
     }
 
     /// Whether it was made by this table.

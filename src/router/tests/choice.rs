@@ -15,7 +15,7 @@ struct Scene {
     desk: Desk,
     outbox: Arc<Outbox>,
     need: Need,
-    plan: Option<Box<Plan>>,
+    plan: Option<Plan>,
     held: Vec<(String, Permit)>,
     why: String,
 }
