@@ -148,11 +148,12 @@ impl Proxy {
 
     /// How answers to this call name their model: as the route that was asked for, of which a wildcard has the client's word.
     fn restamp(&self, errand: &Errand<'_>, plan: &Plan) -> Option<Restamp> {
+        if !self.router.look(|table| table.config.defaults.rewrite_response_model) {
+            return None;
+        }
         let asked = errand.wanted.model.as_deref()?;
         let route = &plan.asked().config;
-        let is_wanted = self.router.table().config.defaults.rewrite_response_model;
-        let name = if route.origin == Origin::Wildcard { asked } else { route.name.as_str() };
-        is_wanted.then(|| Restamp::new(name))
+        Some(Restamp::new(if route.origin == Origin::Wildcard { asked } else { route.name.as_str() }))
     }
 
     async fn carry_out(&self, stage: Stage<'_>, mut attempt: Attempt) -> Attempted {
