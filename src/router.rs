@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor as _, Addr};
 
-use self::actor::{Beside, LeastBad, Next, RouterActor, Swap};
+use self::actor::{Beside, LeastBad, Next, RouterActor, Swap, Taken};
 pub use self::desk::Desk;
 pub use self::plan::{Chosen, Exhausted, Need, Plan};
 pub use self::queue::{Queues, Ticket};
@@ -70,10 +70,10 @@ pub struct Router {
 pub struct RouterRemote(Arc<Mutex<Addr<RouterActor>>>);
 
 impl RouterRemote {
-    /// Tells the actor about a new table.
-    pub fn swap(&self, table: &Arc<Table>) {
+    /// Tells the actor about a new table, which drops `taken` when it routes by it.
+    pub fn swap(&self, table: &Arc<Table>, taken: Taken) {
         // One per reload.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).do_send(Swap(Arc::clone(table)));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).do_send(Swap(Arc::clone(table), taken));
     }
 }
 

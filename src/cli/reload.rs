@@ -95,7 +95,14 @@ impl Office {
                 }
                 () = tokio::time::sleep(LOOK_EVERY), if is_watching => self.look().await,
             }
-            self.reloads.set_past(self.past.hashes(), self.past.trial().map(|(routes, until)| Trial { routes, until }));
+        }
+    }
+
+    /// Has the status document show what has become, before anybody is told.
+    fn show(&self, report: Option<&ReloadReport>) {
+        self.reloads.set_past(self.past.hashes(), self.past.trial().map(|(routes, until)| Trial { routes, until }));
+        if let Some(report) = report {
+            self.reloads.push(report.clone());
         }
     }
 
@@ -124,8 +131,8 @@ impl Office {
             let table = self.reloader.supervisor.current().get();
             self.past.note(&before, &table.config, &tallies(&table));
         }
+        self.show(Some(&report));
         tell(&report);
-        self.reloads.push(report);
     }
 
     /// Looks whether the configuration on trial stands.
@@ -133,7 +140,10 @@ impl Office {
         let table = self.reloader.supervisor.current().get();
         match self.past.look(table.config.reload.rollback, tallies(&table)) {
             None => {}
-            Some(Ok(())) => info!(hash = table.config.hash, "config stands: no changed route has fallen"),
+            Some(Ok(())) => {
+                self.show(None);
+                info!(hash = table.config.hash, "config stands: no changed route has fallen");
+            }
             Some(Err((previous, fall))) => {
                 self.go_back(Cause::Rollback, &previous, Some(reason(&fall))).await;
             }
@@ -145,6 +155,7 @@ impl Office {
     async fn go_back(&mut self, cause: Cause, config: &Arc<Config>, reason: Option<String>) -> ReloadReport {
         let report = self.reloader.go_back(cause, config, reason).await;
         if report.is_rejected() {
+            self.show(Some(&report));
             let refused = report.refused.as_deref();
             error!(trigger = cause.name(), refused, "config cannot be rolled back");
         } else {
@@ -153,11 +164,11 @@ impl Office {
             metrics.config_last_successful.child(&[]).set(0);
             self.past.went_back_to(config);
             self.reloads.set_on_disk(OnDisk::RolledBack);
+            self.show(Some(&report));
             let (from, to, because) = (report.from.as_str(), report.to.as_deref(), report.because.as_deref());
             let changes = report.told(LOGGED_CHANGES).join(" | ");
             error!(trigger = cause.name(), from, to, because, changes, "config rolled back");
         }
-        self.reloads.push(report.clone());
         report
     }
 }

@@ -1,9 +1,11 @@
 //! The shell of a router: one per HTTP worker, on that worker's own arbiter, so that asking it costs a mailbox turn.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message};
+use tokio::sync::mpsc;
 
 use super::View;
 use super::desk::Desk;
@@ -76,16 +78,21 @@ impl Handler<Beside> for RouterActor {
     }
 }
 
+/// Dropped where a worker routes by a new table, or never will. An answer would not do: actix takes a message back whose
+/// sender has stopped waiting.
+pub(super) type Taken = mpsc::Sender<Infallible>;
+
 /// The table of a new configuration is in force.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Swap(pub(super) Arc<Table>);
+pub(super) struct Swap(pub(super) Arc<Table>, pub(super) Taken);
 
 impl Handler<Swap> for RouterActor {
     type Result = ();
 
-    fn handle(&mut self, Swap(table): Swap, _: &mut Context<Self>) {
+    fn handle(&mut self, Swap(table, taken): Swap, _: &mut Context<Self>) {
         self.desk.carry_over(&table);
         self.view.replace(table);
+        drop(taken);
     }
 }

@@ -1,10 +1,13 @@
 //! The supervisor's shell on the control arbiter: knows every backend and every router, and no rule.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext as _, Context, Handler, Message};
+use actix::{Actor, AsyncContext as _, Context, Handler, Message, ResponseFuture};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::error;
 
 use super::departed::Departed;
@@ -33,6 +36,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A backend that ran this long without a panic starts counting from nothing again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Who reloads is kept waiting this long for a worker that does not come to it; the worker takes the table all the same.
+const TAKEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// A backend and how often its actor had to be replaced of late.
 struct Kept {
@@ -129,7 +135,8 @@ impl SupervisorActor {
         }
     }
 
-    fn apply(&mut self, config: &Arc<Config>) -> Result<(), String> {
+    /// Puts a configuration in force; what comes back ends when every worker routes by it.
+    fn apply(&mut self, config: &Arc<Config>) -> Result<impl Future<Output = ()> + use<>, String> {
         let prepared = prepare(config, &self.renewers, &self.trust)?;
         // Nothing from here on can fail.
         let known = std::mem::take(&mut self.backends);
@@ -145,8 +152,9 @@ impl SupervisorActor {
         self.checkers.follow(subjects);
         self.renewers.follow(users(&self.backends, prepared.tokens));
         self.current.set(Arc::clone(&table));
+        let (taken, mut all_taken) = mpsc::channel(1);
         for router in &self.routers {
-            router.swap(&table);
+            router.swap(&table, taken.clone());
         }
         let now = clock::now();
         self.departed.reload(&earlier_config, config, now);
@@ -160,7 +168,10 @@ impl SupervisorActor {
         for backend in left {
             self.gone.leave(backend, &earlier_table, now);
         }
-        Ok(())
+        drop(taken);
+        Ok(async move {
+            let _: Option<Infallible> = all_taken.recv().await;
+        })
     }
 }
 
@@ -286,16 +297,22 @@ impl Actor for SupervisorActor {
     }
 }
 
-/// Another configuration is to be in force.
+/// Another configuration is to be in force. The answer comes when it is, for every request from then on: who hears of a
+/// reload and asks is served by what was loaded.
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
 pub(super) struct Apply(pub(super) Arc<Config>);
 
 impl Handler<Apply> for SupervisorActor {
-    type Result = Result<(), String>;
+    type Result = ResponseFuture<Result<(), String>>;
 
     fn handle(&mut self, Apply(config): Apply, _: &mut Context<Self>) -> Self::Result {
-        self.apply(&config)
+        let applied = self.apply(&config);
+        Box::pin(async {
+            // Too late is no error: it is in force, but for one worker that is busy.
+            let _ = timeout(TAKEN_LIMIT, applied?).await;
+            Ok(())
+        })
     }
 }
 
@@ -309,7 +326,7 @@ impl Handler<Join> for SupervisorActor {
 
     fn handle(&mut self, Join(router): Join, _: &mut Context<Self>) {
         // A reload may have come between the router's start and this message.
-        router.swap(&self.current.get());
+        router.swap(&self.current.get(), mpsc::channel(1).0);
         self.routers.push(router);
     }
 }

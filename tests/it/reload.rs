@@ -6,10 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Ask, Ending, Gateway, Providers, Scrape, status, wait_for, words_of};
+use crate::support::{Ask, Ending, Gateway, Providers, Scrape, Setup, status, wait_for, words_of};
 
 /// Reloads while others ask.
 const RELOADS: usize = 6;
+
+/// Enough that both workers get some.
+const CONNECTIONS: usize = 16;
 
 /// Who asks meanwhile.
 const CLIENTS: usize = 3;
@@ -32,15 +35,30 @@ fn an_edited_priority_holds_from_the_next_request_and_running_streams_go_on() {
     stream.read_until("openai:0");
     gateway.save(&first(&providers, "azure"));
     gateway.wait_event("config applied");
-    wait_for("the new order", || {
-        let answer = gateway.ask(&Ask::chat("live"));
-        (answer.header("x-breakwater-backend") == Some("azure")).then_some(())
-    });
+    // On every worker, from when it is told.
+    for _ in 0..CONNECTIONS {
+        assert_eq!(gateway.ask(&Ask::chat("live")).trail(), "azure=200");
+    }
     let answer = stream.finish();
     assert_eq!((answer.words(), answer.ending), (words_of("openai", 30), Some(Ending::Whole)), "{answer:?}");
     gateway.wait_scrape("the reload", |scrape| {
         scrape.sum("breakwater_config_reloads_total", &[("result", "applied")]) == 1.0
     });
+}
+
+#[test]
+fn who_is_answered_that_a_reload_is_done_is_served_by_it() {
+    let providers = Providers::pair();
+    let without_watch = |name| first(&providers, name).replace("debounce: 50ms", "enabled: false");
+    let gateway = Setup::new(without_watch("openai")).workers(4).start();
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| gateway.connect()).collect();
+    for name in ["azure", "openai"].into_iter().cycle().take(RELOADS) {
+        gateway.save(&without_watch(name));
+        assert_eq!(gateway.operate(&Ask::post("/admin/reload", "")).json()["result"], "applied");
+        for client in &mut clients {
+            assert_eq!(client.ask(&Ask::chat("live")).trail(), format!("{name}=200"));
+        }
+    }
 }
 
 #[test]

@@ -59,9 +59,11 @@ fn an_edit_that_makes_a_route_fail_is_taken_back_and_stays_back_until_the_file_c
     assert_eq!(gateway.operate(&Ask::post("/admin/reload?dry_run=true", "")).json()["result"], "applied");
     providers.rules("azure", Vec::new());
     gateway.save(&format!("# mended\n{bad}"));
+    let applied = || gateway.events("config applied").len();
+    wait_for("the mended file", || (1 < applied()).then_some(()));
     ask_until(&gateway, "azure", 200);
     assert_eq!(known(&gateway, "on_disk"), "in_force");
-    assert_eq!(gateway.events("config applied").len(), 2, "once each, and not for the same bytes");
+    assert_eq!(applied(), 2, "once each, and not for the same bytes");
     assert_eq!(known(&gateway, "rollback")["earlier"], json!([first]));
 }
 
