@@ -60,6 +60,7 @@ fn a_rate_limit_of_one_model_leaves_the_other_alone() {
     let gateway = Gateway::start(deployments(&providers, ""));
     providers.rules("one", vec![Rule::from(rate_limited(Duration::from_secs(60))).times(1)]);
     assert_eq!(gateway.ask(&Ask::chat("r")).trail(), "large=rate_limit_error;small=200");
+    gateway.wait_event("backend blocked");
     assert_eq!(gateway.ask(&Ask::chat("r")).trail(), "small=200");
     let status = gateway.operate(&Ask::get("/admin/status")).json();
     let large = &status["backends"][0];
