@@ -7,6 +7,7 @@
 //! cargo bench --bench load -- --seconds 3 --rounds 9         # longer windows, more of them
 //! cargo bench --bench load -- --plot load.svg                # and a drawing
 //! cargo bench --bench load -- --endure 30                     # half an hour of faults and edits: does anything fail or grow
+//! BREAKWATER_BIN=target/pgo/breakwater cargo bench --bench load   # another build of the gateway: here that of benches/pgo
 //! cargo bench --bench load -- --short                        # as CI runs it: moments, proves that each scenario works
 //! ```
 //!

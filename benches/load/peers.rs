@@ -21,12 +21,9 @@ pub(crate) use self::gateway::Variant;
 use self::nginx::Door;
 use crate::folder::{Folder, Reserved};
 use crate::primary::{Primary, Upstreams};
-use crate::process::{Core, Pinning, Process, find_tool};
+use crate::process::{self, Core, Pinning, Process, find_tool};
 use crate::scenario::Scenario;
 use crate::setting::UPSTREAM_MODEL;
-
-/// The gateway's program, built with this bench's profile.
-pub(crate) const BREAKWATER: &str = env!("CARGO_BIN_EXE_breakwater");
 
 /// Where `benches/install-peers` puts what no system packages.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers");
@@ -188,7 +185,7 @@ impl Ground<'_> {
         let words = ["--config".into(), config.into(), "--port".into(), port.address.port().to_string().into()];
         let words = [&words[..], &["--workers".into(), workers.into()]].concat();
         let place = (self.folder.path(), port.address);
-        let process = Process::start(kind.name(), (self.pinning, core), BREAKWATER.as_ref(), &words, place).await?;
+        let process = Process::start(kind.name(), (self.pinning, core), &process::gateway(), &words, place).await?;
         Ok(Peer { process, doors: Doors::Model(port.address), _ports: vec![port] })
     }
 

@@ -30,6 +30,11 @@ const ANY_CORE: &str = "0,1";
 /// Core of this process, which its children inherit.
 const LOAD_CORE: &str = "1";
 
+/// The gateway's program: the one built with this bench, or another that the variable names.
+pub(crate) fn gateway() -> OsString {
+    std::env::var_os("BREAKWATER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_breakwater").into())
+}
+
 /// What puts processes where they belong.
 pub(crate) struct Pinning {
     taskset: Option<PathBuf>,

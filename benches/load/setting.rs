@@ -10,12 +10,15 @@ use breakwater::clock;
 
 use crate::client::Connection;
 use crate::folder::{Folder, Reserved};
-use crate::peers::{BREAKWATER, Ground, Kind, Peer, Variant};
+use crate::peers::{Ground, Kind, Peer, Variant};
 use crate::primary::{PATIENCE_MS, Upstreams};
 use crate::process::{Core, Pinning, Process};
 use crate::scenario::{Scenario, http};
 use crate::tls;
 use crate::window::{Contestant, Load};
+
+/// The simulated providers stay the same, whichever build of the gateway stands before them.
+const SIMULATOR: &str = env!("CARGO_BIN_EXE_breakwater");
 
 /// A model that the simulator serves.
 pub(crate) const UPSTREAM_MODEL: &str = "gpt-4o";
@@ -228,7 +231,7 @@ async fn start_simulator(
         words.extend(["--backend".into(), OsString::from(format!("{name}={at}:openai"))]);
     }
     let (at, place) = ((pinning, Core::Load), (folder.path(), control));
-    let process = Process::start("simulator", at, OsStr::new(BREAKWATER), &words, place).await?;
+    let process = Process::start("simulator", at, OsStr::new(SIMULATOR), &words, place).await?;
     for (name, settings, rules) in BACKENDS {
         let settings = format!("{{{SIMULATED}{settings}}}");
         ask(control, &http("PATCH", &format!("/backends/{name}/settings"), control, "", &settings)).await?;

@@ -6,11 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use crate::folder::{Folder, Reserved};
 use crate::nginx::{self, Door};
 use crate::primary::Primary;
-use crate::process::{Core, Pinning, Process, find_tool};
+use crate::process::{self, Core, Pinning, Process, find_tool};
 use crate::upstream::Upstream;
-
-/// The gateway's program, built with this bench's profile.
-const BREAKWATER: &str = env!("CARGO_BIN_EXE_breakwater");
 
 /// Whom the load goes to.
 pub(crate) struct Contestant<'a> {
@@ -56,7 +53,7 @@ impl Setting {
         let words = ["--config".into(), config.into(), "--port".into(), port, "--workers".into(), "1".into()];
         let place = (folder.path(), own.address);
         let at = (&pinning, Core::Contestant);
-        let gateway = Process::start("breakwater", at, BREAKWATER.as_ref(), &words, place).await?;
+        let gateway = Process::start("breakwater", at, &process::gateway(), &words, place).await?;
         let nginx = match find_tool("nginx") {
             None => None,
             Some(program) => {
