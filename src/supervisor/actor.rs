@@ -165,9 +165,7 @@ impl SupervisorActor {
             known.is_some_and(is_it) || self.backends.values().any(is_it)
         };
         let left: Vec<Arc<Backend>> = before.into_iter().filter(|backend| !goes_on(backend)).collect();
-        for backend in left {
-            self.gone.leave(backend, &earlier_table, now);
-        }
+        self.gone.leave(left, earlier_table, now);
         drop(taken);
         Ok(async move {
             let _: Option<Infallible> = all_taken.recv().await;

@@ -99,6 +99,21 @@ async fn a_reload_keeps_the_cells_of_what_did_not_change() {
 }
 
 #[actix::test]
+async fn who_goes_by_a_table_before_the_last_finds_its_backends_too() {
+    tokio::time::pause();
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let (before, removed) = (supervisor.current().get(), backends(&supervisor).remove(1));
+    for (timeout, second) in [(7, "b"), (7, "c")] {
+        supervisor.apply(&configuration(timeout, second)).await.unwrap();
+        pass(Duration::from_secs(1)).await;
+    }
+    assert!(!removed.status().is_draining());
+    drop(before);
+    pass(Duration::from_secs(1)).await;
+    assert!(removed.status().is_draining());
+}
+
+#[actix::test]
 async fn what_was_removed_takes_no_new_calls_after_a_minute_whoever_holds_on_to_it() {
     tokio::time::pause();
     let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
