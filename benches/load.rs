@@ -6,6 +6,7 @@
 //! cargo bench --bench load -- --only plain --connections 64  # one scenario at one concurrency
 //! cargo bench --bench load -- --seconds 3 --rounds 9         # longer windows, more of them
 //! cargo bench --bench load -- --plot load.svg                # and a drawing
+//! cargo bench --bench load -- --alone                        # the gateway without its peers
 //! cargo bench --bench load -- --endure 30                     # half an hour of faults and edits: does anything fail or grow
 //! BREAKWATER_BIN=target/pgo/breakwater cargo bench --bench load   # another build of the gateway: here that of benches/pgo
 //! cargo bench --bench load -- --short                        # as CI runs it: moments, proves that each scenario works
@@ -121,7 +122,7 @@ async fn guarded(options: &Options, pinning: Pinning) -> Result<(), String> {
 }
 
 async fn run(options: &Options, pinning: Pinning) -> Result<(), String> {
-    let mut setting = Setting::start(pinning).await?;
+    let mut setting = Setting::start(pinning, if options.is_alone { &Kind::PEERS } else { &[] }).await?;
     let mut table = Table::begin(&setting.describe());
     let scenarios = options.scenarios();
     for (place, scenario) in scenarios.iter().copied().enumerate() {
@@ -140,7 +141,7 @@ async fn run(options: &Options, pinning: Pinning) -> Result<(), String> {
         endurance::run(&setting, span).await?;
     }
     if !setting.missing().is_empty() {
-        table.remark(&format!("not installed: {}", setting.missing()));
+        table.remark(&format!("left out: {}", setting.missing()));
     }
     if let Some(file) = &options.plot {
         let drawn = plot::draw(table.rows());

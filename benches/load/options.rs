@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) endurance: Option<Duration>,
     /// Where the drawing goes.
     pub(crate) plot: Option<PathBuf>,
+    /// The gateway without its peers, which are what takes time: to count what it does, not to compare.
+    pub(crate) is_alone: bool,
     connections: Option<usize>,
     is_short: bool,
     only: Option<Scenario>,
@@ -51,20 +53,31 @@ impl Options {
     /// What was not understood.
     pub(crate) fn read() -> Result<Self, String> {
         Self::parse(lexopt::Parser::from_env()).map_err(|error| {
-            format!("{error}; the options are --short, --connections N, --seconds S, --rounds R, --only SCENARIO, --endure MINUTES and --plot FILE")
+            format!("{error}; the options are --short, --connections N, --seconds S, --rounds R, --only SCENARIO, --alone, --endure MINUTES and --plot FILE")
         })
     }
 
     fn parse(mut parser: lexopt::Parser) -> Result<Self, lexopt::Error> {
         let span = Span { warm_up: WARM_UP, measured: Duration::from_secs(1) };
-        let mut options =
-            Self { rounds: 5, span, endurance: None, plot: None, connections: None, is_short: false, only: None };
+        let mut options = Self {
+            rounds: 5,
+            span,
+            endurance: None,
+            plot: None,
+            is_alone: false,
+            connections: None,
+            is_short: false,
+            only: None,
+        };
         while let Some(argument) = parser.next()? {
             match argument {
                 // What cargo hands to every bench.
                 Long("bench") => {}
                 // Options behind it still count.
-                Long("short") => options = Self { only: options.only, plot: options.plot, ..Self::short() },
+                Long("short") => {
+                    options =
+                        Self { only: options.only, plot: options.plot, is_alone: options.is_alone, ..Self::short() }
+                }
                 Long("connections") => {
                     options.connections = Some(parser.value()?.parse::<usize>()?.clamp(1, MAX_CONNECTIONS));
                 }
@@ -77,6 +90,7 @@ impl Options {
                     let minutes: f64 = parser.value()?.parse()?;
                     options.endurance = Some(Duration::from_secs_f64(minutes.clamp(0.05, MAX_MINUTES) * 60.0));
                 }
+                Long("alone") => options.is_alone = true,
                 Long("plot") => options.plot = Some(parser.value()?.into()),
                 Long("only") => options.only = Some(Scenario::named(&parser.value()?.string()?)?),
                 Long(_) | Short(_) | Value(_) => return Err(argument.unexpected()),
@@ -93,6 +107,7 @@ impl Options {
             span,
             endurance: Some(SHORT_ENDURANCE),
             plot: None,
+            is_alone: false,
             connections: None,
             is_short: true,
             only: None,
@@ -109,7 +124,11 @@ impl Options {
         if self.endurance.is_some() && !self.is_short {
             return Vec::new();
         }
-        Scenario::ALL.into_iter().filter(|scenario| self.only.is_none_or(|only| only == *scenario)).collect()
+        // A start is compared, or it is nothing: counted, a hundred of them outweigh what a request does.
+        let is_wanted = |scenario: &Scenario| {
+            self.only.map_or(!self.is_alone || *scenario != Scenario::Start, |only| only == *scenario)
+        };
+        Scenario::ALL.into_iter().filter(is_wanted).collect()
     }
 
     /// The concurrencies of a scenario, one after the other.

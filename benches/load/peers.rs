@@ -62,6 +62,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Those that are not the gateway.
+    pub(crate) const PEERS: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Litellm, Self::Portkey];
+
     /// Its name in the table.
     pub(crate) const fn name(self) -> &'static str {
         match self {

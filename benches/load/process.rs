@@ -15,6 +15,9 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Longest wait for a process to listen: that of an interpreter that reads a thousand files first.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Who was asked to end has this long.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
 /// Between two looks whether it listens: starts are measured too.
 const START_POLL: Duration = Duration::from_millis(1);
 
@@ -204,7 +207,16 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::disallowed_methods, reason = "a destructor cannot await")]
     fn drop(&mut self) {
+        // Asked first: it may have something to write down, such as a profile.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).stderr(Stdio::null()).status();
+        for _ in 0..END_LIMIT.as_millis() / START_POLL.as_millis() {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(START_POLL);
+        }
         // Gone already: fine.
         let _ = self.child.kill();
         let _ = self.child.wait();

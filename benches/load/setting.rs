@@ -61,11 +61,11 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// Starts the upstreams. Must run inside a `LocalSet`.
+    /// Starts the upstreams, for all contestants but those. Must run inside a `LocalSet`.
     ///
     /// # Errors
     /// What did not start, and its last words.
-    pub(crate) async fn start(pinning: Pinning) -> Result<Self, String> {
+    pub(crate) async fn start(pinning: Pinning, without: &[Kind]) -> Result<Self, String> {
         let folder = Folder::new()?;
         let ports = (0..9).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
         let [control, working, paced, slow, failing, hanging, refusing, tls, troubled] =
@@ -77,7 +77,7 @@ impl Setting {
         let peers = HashMap::new();
         Ok(Self {
             peers,
-            missing: Vec::new(),
+            missing: without.to_vec(),
             _simulator: simulator,
             control,
             upstreams,
@@ -95,7 +95,7 @@ impl Setting {
         format!("{cores}; one worker each unless it says otherwise; least/median/greatest window")
     }
 
-    /// Who was to take part and is not installed.
+    /// Who was to take part and is not installed, or not wanted.
     pub(crate) fn missing(&self) -> String {
         let names: Vec<&str> = self.missing.iter().map(|kind| kind.name()).collect();
         names.join(", ")
