@@ -35,7 +35,10 @@ const LOAD_CORE: &str = "1";
 
 /// The gateway's program: the one built with this bench, or another that the variable names.
 pub(crate) fn gateway() -> OsString {
-    std::env::var_os("BREAKWATER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_breakwater").into())
+    let other = std::env::var_os("BREAKWATER_BIN");
+    // Contestants run in a folder of their own.
+    let other = other.map(|path| std::path::absolute(&path).map_or(path, PathBuf::into_os_string));
+    other.unwrap_or_else(|| env!("CARGO_BIN_EXE_breakwater").into())
 }
 
 /// What puts processes where they belong.
