@@ -77,6 +77,13 @@ class Function:
         return counts + struct.pack("<2I", 8 + len(body), len(kinds)) + body
 
 
+def collect(functions, key, function):
+    if key in functions:
+        functions[key].add(function)
+    else:
+        functions[key] = function
+
+
 def read(raw):
     """Every function of a raw profile, by name and checksum of its blocks."""
     (magic, version, ids, records, before, counters, after, bits, after_bits, name_bytes, delta, _, _, vtables, vtable_names, _) = HEADER.unpack_from(raw)
@@ -109,11 +116,7 @@ def read(raw):
                             site[value] += count
                     inner += 16 * values
             assert inner == at, "values of a function end where they should"
-        key = names[name], checksum
-        if key in found:
-            found[key].add(function)
-        else:
-            found[key] = function
+        collect(found, (names[name], checksum), function)
     assert at == len(raw), "a profile ends with the last function's values"
     return found
 
@@ -160,10 +163,7 @@ def merge(out, raws):
     functions = {}
     for path in raws:
         for key, function in read(pathlib.Path(path).read_bytes()).items():
-            if key in functions:
-                functions[key].add(function)
-            else:
-                functions[key] = function
+            collect(functions, key, function)
     pathlib.Path(out).write_bytes(indexed(functions))
     return sum(any(function.counts) for function in functions.values())
 

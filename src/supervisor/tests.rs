@@ -1,5 +1,6 @@
 //! A panicking actor is replaced; a reload keeps what is still true.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
@@ -10,6 +11,7 @@ use crate::backend::status::Override;
 use crate::backend::{Backend, Call, Kind, Outbox};
 use crate::clock::{self, Instant};
 use crate::config::{self, SystemSource};
+use crate::router::Router;
 
 fn configuration(timeout: u32, second: &str) -> Arc<Config> {
     let entry = |name: &str| {
@@ -96,6 +98,37 @@ async fn a_reload_keeps_the_cells_of_what_did_not_change() {
     drop(before);
     pass(Duration::from_secs(1)).await;
     assert!(removed.status().is_draining(), "what was removed takes no new calls");
+}
+
+#[actix::test]
+async fn a_worker_that_is_busy_delays_a_reload_for_a_second_and_takes_it_all_the_same() {
+    tokio::time::pause();
+    let supervisor = Supervisor::start(&configuration(5, "b"), Metrics::new()).unwrap();
+    let wanted = configuration(7, "c");
+    let (current, hash) = (supervisor.current().clone(), wanted.hash.clone());
+    let (started, remote) = mpsc::channel();
+    let (free, busy) = mpsc::channel::<()>();
+    let (took, taken) = mpsc::channel();
+    let worker = actix_rt::Arbiter::new();
+    worker.spawn_fn(move || {
+        let router = Router::start(current, Arc::new(|| ()));
+        actix_rt::spawn(async move {
+            started.send(router.remote()).unwrap();
+            busy.recv().unwrap();
+            while router.table().config.hash != hash {
+                tokio::task::yield_now().await;
+            }
+            took.send(()).unwrap();
+        });
+    });
+    supervisor.join(remote.recv().unwrap());
+    let began = clock::now();
+    supervisor.apply(&wanted).await.unwrap();
+    let waited = clock::now().since(began);
+    assert!((1_000..1_010).contains(&waited.as_millis()), "{waited:?}");
+    free.send(()).unwrap();
+    taken.recv_timeout(Duration::from_secs(10)).unwrap();
+    worker.stop();
 }
 
 #[actix::test]
