@@ -135,7 +135,7 @@ impl Head {
     /// Fills in those that are for clients.
     pub fn fill(self, out: &mut HeaderMap) {
         match self {
-            Self::Provider(fields) => passage::relay_headers(out, &fields),
+            Self::Provider(fields) => fields.append_relayed(out),
             Self::Own(own) => *out = own,
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 
 use self::reading::{Unread, read};
 use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
@@ -27,7 +27,7 @@ use super::pins::Pins;
 use super::restamp::Restamp;
 use super::trip::{Errand, Run};
 use super::unary;
-use super::upstream::{self, Answer, Fields, Limits};
+use super::upstream::{self, Answer, Asked, Fields, Limits};
 use super::usage::Usage;
 use super::{Proxy, Reply, hint_headers};
 use crate::backend::ledger::Sample;
@@ -170,7 +170,7 @@ impl Proxy {
         if coding(&answer).is_some() {
             return stage.whole(attempt, answer).await;
         }
-        if unary::is_type(answer.text(&CONTENT_TYPE), "text/event-stream") {
+        if unary::is_type(answer.text(Asked::ContentType), "text/event-stream") {
             return stage.events(attempt, answer, injected).await;
         }
         if stage.errand.wanted.streams() && stage.errand.call.operation.must_stream() {
@@ -308,6 +308,6 @@ impl Stage<'_> {
 
 /// How a body is compressed, in lower case; none if it is not.
 fn coding(answer: &Answer) -> Option<String> {
-    let coding = answer.text(&CONTENT_ENCODING).to_ascii_lowercase();
-    (!coding.is_empty() && coding != "identity").then_some(coding)
+    let coding = Some(answer.text(Asked::ContentEncoding)).filter(|coding| !coding.is_empty())?.to_ascii_lowercase();
+    (coding != "identity").then_some(coding)
 }

@@ -1,13 +1,12 @@
 //! What an answer's head says about waiting and about what is left: `hint`'s grammar over real headers.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::HeaderMap;
 
 use super::error_fields::ErrorFields;
 use super::hint::{self, Field};
-use super::upstream::Fields;
+use super::upstream::{Asked, Fields};
 use crate::backend::ledger::Sample;
 use crate::clock;
 
@@ -30,16 +29,9 @@ pub fn utilization(head: &Fields) -> Option<u32> {
 }
 
 fn header(headers: &HeaderMap, field: Field) -> Option<&str> {
-    headers.get(name(field))?.to_str().ok()
+    headers.get(Asked::Hint(field).name())?.to_str().ok()
 }
 
 fn text(head: &Fields, field: Field) -> Option<&str> {
-    Some(head.text(name(field))).filter(|text| !text.is_empty())
-}
-
-/// Names are made once: a look-up by text would make one each time.
-fn name(field: Field) -> &'static HeaderName {
-    static NAMES: LazyLock<[HeaderName; Field::ALL.len()]> =
-        LazyLock::new(|| Field::ALL.map(|field| HeaderName::from_static(field.name())));
-    &NAMES[field as usize]
+    Some(head.text(Asked::Hint(field))).filter(|text| !text.is_empty())
 }

@@ -1,9 +1,9 @@
 //! Carries headers past the gateway without a map of their own; which of them pass is [`forward`]'s to say.
 
-use actix_web::http::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::forward;
-use super::upstream::{Fields, Headers, Lines};
+use super::upstream::{Headers, Lines};
 
 /// The headers of a call.
 pub(super) struct ToProvider<'a> {
@@ -43,34 +43,5 @@ impl Headers for ToProvider<'_> {
         if let Some(trace) = trace {
             out.put(&forward::TRACEPARENT, trace);
         }
-    }
-}
-
-/// Appends an answer's headers that a client may see.
-pub(super) fn relay_headers(out: &mut HeaderMap, answer: &Fields) {
-    let connection = answer.list(&CONNECTION);
-    answer.append_to(out, |name| forward::is_relayed(name, &connection));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_belongs_to_the_connection_stays_in_whichever_field_it_is_named() {
-        let mut answer = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "x-one, keep-alive"),
-            ("connection", "X-Two"),
-            ("x-one", "1"),
-            ("x-two", "2"),
-            ("x-three", "3"),
-        ] {
-            answer.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let mut relayed = HeaderMap::new();
-        relay_headers(&mut relayed, &Fields::of_map(answer));
-        let names: Vec<&str> = relayed.keys().map(HeaderName::as_str).collect();
-        assert_eq!(names, ["x-three"]);
     }
 }

@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod head;
 mod link;
 mod multiplex;
+mod names;
 mod pool;
 mod socket;
 #[cfg(test)]
@@ -26,23 +27,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 
 pub use self::head::{Fields, Headers, Lines};
 use self::link::LinkBody;
 use self::multiplex::{Missed, Multiplex, StreamBody};
+pub use self::names::Asked;
+pub(super) use self::names::REQUEST_IDS;
 use self::pool::Pool;
 use self::upload::{UploadBody, Uploads};
 use crate::clock::Instant;
-
-/// Under which names providers tell their own id of an answer: OpenAI, Azure's gateway, Azure.
-pub(super) const REQUEST_IDS: [HeaderName; 3] = [
-    HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("apim-request-id"),
-    HeaderName::from_static("x-ms-request-id"),
-];
 
 /// Idle upstream connections are not reused after this: below the idle limits of Azure's and OpenAI's front ends.
 const POOL_IDLE: Duration = Duration::from_secs(30);
@@ -120,14 +116,13 @@ impl Answer {
     }
 
     /// The text of one of them, empty if it is missing or no text.
-    pub fn text(&self, name: &HeaderName) -> &str {
-        self.fields.text(name)
+    pub fn text(&self, asked: Asked) -> &str {
+        self.fields.text(asked)
     }
 
     /// The provider's own id of it, by which its support finds it.
     pub fn request_id(&self) -> Option<HeaderValue> {
-        let text = REQUEST_IDS.iter().map(|name| self.fields.text(name)).find(|text| !text.is_empty())?;
-        HeaderValue::from_str(text).ok()
+        (0..REQUEST_IDS.len()).find_map(|index| self.fields.value(Asked::RequestId(index)))
     }
 
     /// The same headers without a map of them.

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use super::super::Reply;
 use super::super::attempt::Attempt;
 use super::super::failure::Said;
-use super::super::passage::relay_headers;
 use super::super::pins::created_in_event;
 use super::super::relay::{Pace, Relay, Source, Start};
 use super::super::sse::{Api, EventStream, Failure as StreamFailure, Options, Step};
@@ -100,7 +99,7 @@ impl Stage<'_> {
         let policy = &self.plan.route().config.policy;
         let status = answer.status;
         let mut headers = HeaderMap::new();
-        relay_headers(&mut headers, answer.fields());
+        answer.fields().append_relayed(&mut headers);
         let (total, keepalive) = match &source {
             Source::Events(_) => (clock::now().plus(policy.stream_total), policy.keepalive),
             Source::Raw => (self.clocks.deadline, None),

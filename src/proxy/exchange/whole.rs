@@ -15,7 +15,7 @@ use super::super::finish::FinishReason;
 use super::super::operation::Group;
 use super::super::relay::Source;
 use super::super::unary::{self, Expected, Judgement};
-use super::super::upstream::Answer;
+use super::super::upstream::{Answer, Asked};
 use super::super::wanted::expected;
 use super::super::{Head, Reply, WholeReply, forward, hint_headers};
 use super::reading::{Unread, read, within};
@@ -68,7 +68,7 @@ impl Stage<'_> {
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
     pub(super) async fn whole(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
         let expected = expected(&self.errand.call.operation, self.errand.call.method);
-        let content_type = answer.text(&CONTENT_TYPE).to_owned();
+        let content_type = answer.text(Asked::ContentType).to_owned();
         let is_json = unary::is_type(&content_type, "application/json");
         if let Some(coding) = coding(&answer) {
             let accepted = forward::text(self.errand.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();

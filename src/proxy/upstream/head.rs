@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ops::Range;
-use std::rc::Rc;
 
 use actix_web::http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
@@ -12,9 +11,10 @@ use actix_web::http::header::{
 use actix_web::http::{Method, StatusCode};
 use bytes::Bytes;
 
-use super::super::forward::joined;
+use super::super::forward::{is_relayed, joined};
 use super::Request;
 use super::framing::{self, Body, Final, Head};
+use super::names::{Asked, Names};
 use crate::telemetry::figures::push_count;
 
 /// An answer's final head.
@@ -110,10 +110,6 @@ pub struct Fields {
     map: OnceCell<HeaderMap>,
 }
 
-/// The names of a head's fields in their order. A link keeps those of its last answer: the next one mostly has the same, and
-/// making one anew costs a look-up among the standard ones or an allocation.
-pub(super) type Names = Rc<[HeaderName]>;
-
 impl Fields {
     /// Takes over a map.
     pub fn of_map(map: HeaderMap) -> Self {
@@ -124,43 +120,67 @@ impl Fields {
     pub fn map(&self) -> &HeaderMap {
         self.map.get_or_init(|| {
             let mut map = HeaderMap::with_capacity(self.values.len());
-            self.append_to(&mut map, |_| true);
+            self.append(&mut map, |_| true);
             map
         })
     }
 
     /// The first value of a field, empty if it is missing or no text.
-    pub fn text(&self, name: &HeaderName) -> &str {
+    pub fn text(&self, asked: Asked) -> &str {
         if let Some(map) = self.map.get() {
-            return map.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            return map.get(asked.name()).and_then(|value| value.to_str().ok()).unwrap_or_default();
         }
-        let place = self.names.iter().position(|known| known == name).and_then(|index| self.values.get(index));
+        let place = self.names.first(asked).and_then(|index| self.values.get(index));
         let value = place.map_or(&b""[..], |place| &self.text[place.clone()]);
         std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or_default()
     }
 
-    /// All values of a field that is a list; those that are no text say nothing.
-    pub fn list(&self, name: &HeaderName) -> Cow<'_, str> {
+    /// The first value of a field that is there and is text.
+    pub fn value(&self, asked: Asked) -> Option<HeaderValue> {
+        let value = match self.map.get() {
+            Some(map) => map.get(asked.name())?.clone(),
+            None => self.at(self.values.get(self.names.first(asked)?)?)?,
+        };
+        Some(value).filter(|value| value.to_str().is_ok_and(|text| !text.is_empty()))
+    }
+
+    /// All that is said of the connection. What is no text says nothing.
+    fn of_connection(&self) -> Cow<'_, str> {
         if let Some(map) = self.map.get() {
-            return joined(map.get_all(name).filter_map(|value| value.to_str().ok()));
+            return joined(map.get_all(CONNECTION).filter_map(|value| value.to_str().ok()));
         }
-        let fields = self.names.iter().zip(&self.values).filter(|(known, _)| *known == name);
+        if self.names.first(Asked::Connection).is_none() {
+            return Cow::Borrowed("");
+        }
+        let fields = self.names.list().iter().zip(&self.values).filter(|(known, _)| **known == CONNECTION);
         let values = fields.filter_map(|(_, place)| std::str::from_utf8(&self.text[place.clone()]).ok());
         joined(values)
     }
 
-    /// Appends those whose names, in lower case, pass.
-    pub fn append_to(&self, out: &mut HeaderMap, passes: impl Fn(&[u8]) -> bool) {
+    /// Appends those that a client may see.
+    pub fn append_relayed(&self, out: &mut HeaderMap) {
+        let connection = self.of_connection();
+        let passes = |name: &HeaderName| is_relayed(name.as_str().as_bytes(), &connection);
         if let Some(map) = self.map.get() {
-            let passing = map.iter().filter(|(name, _)| passes(name.as_str().as_bytes()));
+            let passing = map.iter().filter(|(name, _)| passes(name));
             return passing.for_each(|(name, value)| out.append(name.clone(), value.clone()));
         }
-        let passing = self.names.iter().zip(&self.values).filter(|(name, _)| passes(name.as_str().as_bytes()));
-        for (name, value) in passing {
-            if let Ok(value) = HeaderValue::from_maybe_shared(self.text.slice(value.clone())) {
+        let (names, relayed) = (self.names.list(), self.names.relayed());
+        self.append(out, |index| relayed[index] && (connection.is_empty() || passes(&names[index])));
+    }
+
+    /// Appends those whose place passes.
+    fn append(&self, out: &mut HeaderMap, passes: impl Fn(usize) -> bool) {
+        let fields = self.names.list().iter().zip(&self.values).enumerate();
+        for (_, (name, place)) in fields.filter(|(index, _)| passes(*index)) {
+            if let Some(value) = self.at(place) {
                 out.append(name.clone(), value);
             }
         }
+    }
+
+    fn at(&self, place: &Range<usize>) -> Option<HeaderValue> {
+        HeaderValue::from_maybe_shared(self.text.slice(place.clone())).ok()
     }
 }
 
@@ -170,22 +190,18 @@ pub(super) fn read(bytes: &[u8], known: &mut Names) -> Result<(usize, AnswerHead
     let mut room = framing::room();
     let Final { length, status, is_1_1, fields, body } = framing::read_final(bytes, &mut room)?;
     let status = StatusCode::from_u16(status).map_err(|_| Head::Invalid)?;
-    let is_known = |(known, field): (&HeaderName, &httparse::Header<'_>)| {
-        known.as_str().as_bytes().eq_ignore_ascii_case(field.name.as_bytes())
-    };
-    if known.len() != fields.len() || !known.iter().zip(fields).all(is_known) {
-        let names = fields.iter().map(|field| HeaderName::from_bytes(field.name.as_bytes()));
-        *known = names.collect::<Result<_, _>>().map_err(|_| Head::Invalid)?;
-    }
+    known.follow(fields).map_err(|_| Head::Invalid)?;
     let place = |field: &httparse::Header<'_>| {
         let start = (field.value.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
         if field.value.is_empty() { 0..0 } else { start..start + field.value.len() }
     };
     let values = fields.iter().map(place).collect();
     let ends = |(name, field): (&HeaderName, &httparse::Header<'_>)| *name == CONNECTION && says_close(field.value);
-    let is_kept = is_1_1 && body != Body::UntilClose && !known.iter().zip(fields).any(ends);
+    let may_end = known.first(Asked::Connection).is_some();
+    let is_closed = may_end && known.list().iter().zip(fields).any(ends);
+    let is_kept = is_1_1 && body != Body::UntilClose && !is_closed;
     let text = Bytes::copy_from_slice(&bytes[..length]);
-    let fields = Fields { text, names: Rc::clone(known), values, map: OnceCell::new() };
+    let fields = Fields { text, names: known.clone(), values, map: OnceCell::new() };
     Ok((length, AnswerHead { status, fields, body, is_kept }))
 }
 
@@ -224,27 +240,25 @@ mod tests {
 
     #[test]
     fn an_answers_head_keeps_every_field_and_tells_whether_its_connection_goes_on() {
-        let text = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a:2 \r\nx-empty:\r\nContent-Length: 3\r\n\r\nabc";
+        let text = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a:2 \r\nContent-Encoding:\r\nContent-Type: a/b\r\nContent-Length: 3\r\n\r\nabc";
         let mut names = Names::default();
         let (length, head) = read(text, &mut names).ok().unwrap();
         assert_eq!((length, head.status, head.body), (text.len() - 3, StatusCode::OK, Body::Length(3)));
-        let (one, empty) = (HeaderName::from_static("x-a"), HeaderName::from_static("x-empty"));
-        let mut some = HeaderMap::new();
-        head.fields.append_to(&mut some, |name| name != b"content-length");
+        let some = [Asked::ContentType, Asked::ContentEncoding, Asked::RequestId(0)];
         // Before and after there is a map.
         for _ in 0..2 {
-            let texts = [&one, &empty, &CONTENT_LENGTH, &HOST].map(|name| head.fields.text(name));
-            assert_eq!(texts, ["1", "", "3", ""]);
-            assert_eq!([&one, &empty, &HOST].map(|name| head.fields.list(name)), ["1,2", "", ""]);
+            assert_eq!(some.map(|asked| head.fields.text(asked)), ["a/b", "", ""]);
+            let values = some.map(|asked| head.fields.value(asked));
+            assert_eq!(values, [Some(HeaderValue::from_static("a/b")), None, None]);
+            let mut relayed = HeaderMap::new();
+            head.fields.append_relayed(&mut relayed);
+            assert_eq!((relayed.len(), relayed.get_all("x-a").count()), (4, 2));
             let map = head.fields.map();
             let values: Vec<_> = map.get_all("x-a").map(HeaderValue::as_bytes).collect();
             assert_eq!(
-                (values, map.get("x-empty").unwrap().as_bytes(), map.len()),
-                (vec![&b"1"[..], b"2"], &b""[..], 4)
+                (values, map.get("content-encoding").unwrap().as_bytes(), map.len()),
+                (vec![&b"1"[..], b"2"], &b""[..], 5)
             );
-            let mut again = HeaderMap::new();
-            head.fields.append_to(&mut again, |name| name != b"content-length");
-            assert_eq!((some.len(), again.len(), some.get_all("x-a").count()), (3, 3, 2));
         }
         for (fields, is_kept) in [
             ("HTTP/1.1 200 OK\r\ncontent-length: 3", true),
@@ -262,6 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_the_connection_stays_in_whichever_field_it_is_named() {
+        let fields = "Server: s\r\nConnection: x-one, keep-alive\r\nconnection: X-Two\r\nx-one: 1\r\nx-two: 2\r\nx-three: 3\r\n";
+        let text = format!("HTTP/1.1 204 X\r\n{fields}\r\n");
+        let (_, head) = read(text.as_bytes(), &mut Names::default()).ok().unwrap();
+        let as_map = Fields::of_map(head.fields.map().clone());
+        let (_, head) = read(text.as_bytes(), &mut Names::default()).ok().unwrap();
+        for fields in [head.fields, as_map] {
+            let mut relayed = HeaderMap::new();
+            fields.append_relayed(&mut relayed);
+            assert_eq!(relayed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-three"]);
+        }
+    }
+    #[test]
     fn names_are_made_once_as_long_as_they_are_the_same() {
         let mut names = Names::default();
         let mut values = |head: &str| {
@@ -269,7 +296,7 @@ mod tests {
             let map = head.fields.map();
             let shown = map.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap()));
             let shown: std::collections::BTreeSet<String> = shown.collect();
-            (shown.into_iter().collect::<Vec<_>>().join(","), names.as_ptr())
+            (shown.into_iter().collect::<Vec<_>>().join(","), names.list().as_ptr())
         };
         let (first, made) = values("HTTP/1.1 204 X\r\nServer: a\r\nX-Own: b\r\n\r\n");
         let (second, kept) = values("HTTP/1.1 204 X\r\nserver: c\r\nX-OWN: d\r\n\r\n");

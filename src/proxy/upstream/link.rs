@@ -21,7 +21,8 @@ use tokio::io::ReadBuf;
 use tokio::task::unconstrained;
 
 use super::framing::{self, Body, Head};
-use super::head::{self, AnswerHead, Names};
+use super::head::{self, AnswerHead};
+use super::names::Names;
 use super::pool::{Endpoint, Pool};
 use super::socket::{Phase, Socket, dial};
 use super::{Answer, AnswerBody, Error, Limits, Request, Sight, Source};
