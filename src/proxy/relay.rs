@@ -3,6 +3,7 @@
 
 mod deadlines;
 
+use std::cell::LazyCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ use crate::config::Backend;
 use crate::error::ErrorType;
 use crate::telemetry::labels::{RequestOutcome, StreamEnd};
 use crate::telemetry::{Lazily, PairHandles};
+
+/// The time of one turn.
+type Now = LazyCell<Instant>;
 
 /// How long the rest of a finished answer may take to arrive before its connection is given up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -111,6 +115,8 @@ pub struct Relay {
     deadlines: Deadlines,
     /// First and last content so far.
     content: (Instant, Instant),
+    /// Bytes handed over: the record, which lies elsewhere, hears of them at the end.
+    sent: u64,
 }
 
 impl Relay {
@@ -133,6 +139,7 @@ impl Relay {
             record: None,
             deadlines: Deadlines::new(start.pace, &start.drain_limit, now),
             content: (now, now),
+            sent: 0,
         };
         if start.is_end {
             relay.succeed(StreamEnd::Completed);
@@ -160,18 +167,25 @@ impl Relay {
 
     /// The next bytes.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        let next = self.poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &next {
+            self.sent += bytes.len() as u64;
+        }
+        next
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
+        // Read at most once, and not by those who wait in vain.
+        let now: Now = LazyCell::new(clock::now);
         loop {
             if let Some(bytes) = self.queue.pop_front() {
-                if let Some(record) = &mut self.record {
-                    record.response_bytes += bytes.len() as u64;
-                }
                 return Poll::Ready(Some(Ok(bytes)));
             }
             match self.stage {
                 Stage::Flowing => {}
                 Stage::Finished => {
                     self.let_go(cx);
-                    self.record = None;
+                    self.close_record();
                     return Poll::Ready(None);
                 }
                 Stage::Aborting => {
@@ -181,40 +195,40 @@ impl Relay {
                     return Poll::Pending;
                 }
                 Stage::Flushing => {
-                    self.record = None;
+                    self.close_record();
                     return Poll::Ready(Some(Err(Aborted)));
                 }
             }
-            if self.take_step() {
-                continue;
+            match self.take_step(&now) {
+                Some(Some(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Some(None) => continue,
+                None => {}
             }
             let Some(upstream) = &mut self.upstream else { return Poll::Ready(Some(Err(Aborted))) };
             match upstream.poll_chunk(cx) {
-                Poll::Ready(Some(Ok(chunk))) => self.arrived(chunk),
-                Poll::Ready(Some(Err(error))) => self.ended(Some(error)),
-                Poll::Ready(None) => self.ended(None),
+                Poll::Ready(Some(Ok(chunk))) => self.arrived(chunk, *now),
+                Poll::Ready(Some(Err(error))) => self.ended(Some(error), &now),
+                Poll::Ready(None) => self.ended(None, &now),
                 Poll::Pending if self.poll_limits(cx) => {}
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Takes the next step of the events that have arrived. False if there is none.
-    fn take_step(&mut self) -> bool {
-        let Source::Events(events) = &mut self.source else { return false };
-        let Some(step) = events.next() else { return false };
-        match step {
+    /// Takes the next step of the events that have arrived; none if there is none. What is to leave behind the queue is
+    /// handed over or queued.
+    fn take_step(&mut self, now: &Now) -> Option<Option<Bytes>> {
+        let Source::Events(events) = &mut self.source else { return None };
+        match events.next()? {
             Step::Pass { bytes, is_content } => {
-                let now = self.deadlines.alive();
+                self.deadlines.alive(**now);
                 if is_content {
-                    self.content.1 = now;
+                    self.content.1 = **now;
                 }
-                self.queue.push_back(bytes);
+                return Some(Some(bytes));
             }
-            Step::Comment(bytes) => self.queue.push_back(bytes),
-            Step::Drop => {
-                self.deadlines.alive();
-            }
+            Step::Comment(bytes) => return Some(Some(bytes)),
+            Step::Drop => self.deadlines.alive(**now),
             Step::Done(bytes) => {
                 let end = if events.done_without_finish() && self.api == Api::Chat {
                     StreamEnd::DoneWithoutFinish
@@ -237,31 +251,33 @@ impl Relay {
             // Only before the commit point, which lies behind us.
             Step::Hold | Step::Commit { .. } | Step::Fail(_) => {}
         }
-        true
+        Some(None)
     }
 
-    fn arrived(&mut self, chunk: Bytes) {
+    fn arrived(&mut self, chunk: Bytes, now: Instant) {
         match &mut self.source {
             Source::Events(events) => events.push(chunk),
             Source::Raw => {
                 self.queue.push_back(chunk);
-                self.deadlines.alive();
+                self.deadlines.alive(now);
             }
         }
-        if self.deadlines.is_overrun() {
+        if self.deadlines.is_overrun(now) {
             self.overrun();
         }
     }
 
     /// The upstream has ended, cleanly or not.
-    fn ended(&mut self, error: Option<upstream::Error>) {
+    fn ended(&mut self, error: Option<upstream::Error>, now: &Now) {
         self.upstream = None;
         let end = match &mut self.source {
             Source::Raw if error.is_none() => return self.succeed(StreamEnd::Completed),
             Source::Raw => End::Truncated,
             Source::Events(events) => {
                 events.close();
-                while self.take_step() {}
+                while let Some(left) = self.take_step(now) {
+                    self.queue.extend(left);
+                }
                 if self.stage != Stage::Flowing {
                     return;
                 }
@@ -377,6 +393,13 @@ impl Relay {
         self.queue.push_back(error_event(self.api, words, events.next_sequence()));
     }
 
+    /// The answer has left: its record ends.
+    fn close_record(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            record.response_bytes = self.sent;
+        }
+    }
+
     fn note_error(&mut self, kind: ErrorType, code: &'static str) {
         if let Some(record) = &mut self.record {
             record.error = Some((kind.name(), code));
@@ -447,5 +470,6 @@ impl Drop for Relay {
                 record.stream_end = Some(end);
             }
         }
+        self.close_record();
     }
 }

@@ -43,8 +43,10 @@ pub(super) enum Due {
 /// The limits of one answer. Dropping it forgets them.
 pub(super) struct Deadlines {
     pace: Pace,
-    idle_at: Instant,
-    comment_at: Instant,
+    /// When data has come.
+    heard_at: Instant,
+    /// When anything, a comment of ours included, has gone on.
+    spoken_at: Instant,
     /// When the timer fires.
     rings_at: Instant,
     timer: Pin<Box<Sleep>>,
@@ -57,12 +59,11 @@ pub(super) struct Deadlines {
 impl Deadlines {
     /// They begin now.
     pub(super) fn new(pace: Pace, drain_limit: &Arc<DrainLimit>, now: Instant) -> Self {
-        let (idle_at, comment_at) = gaps(pace, now);
-        let rings_at = idle_at.min(comment_at).min(pace.total);
+        let rings_at = pace.first_limit(now, now);
         Self {
             pace,
-            idle_at,
-            comment_at,
+            heard_at: now,
+            spoken_at: now,
             rings_at,
             timer: Box::pin(tokio::time::sleep_until(clock::to_tokio(rings_at))),
             drain_limit: Arc::clone(drain_limit),
@@ -76,16 +77,14 @@ impl Deadlines {
         self.pace.idle
     }
 
-    /// Data has come: the gaps begin anew. Says when that is.
-    pub(super) fn alive(&mut self) -> Instant {
-        let now = clock::now();
-        (self.idle_at, self.comment_at) = gaps(self.pace, now);
-        now
+    /// Data has come: the gaps begin anew.
+    pub(super) fn alive(&mut self, now: Instant) {
+        (self.heard_at, self.spoken_at) = (now, now);
     }
 
     /// Whether the answer's whole time is over, however much still comes.
-    pub(super) fn is_overrun(&self) -> bool {
-        self.pace.total <= clock::now()
+    pub(super) fn is_overrun(&self, now: Instant) -> bool {
+        self.pace.total <= now
     }
 
     /// What the time has come for; if for nothing, whoever asks is woken then.
@@ -104,9 +103,9 @@ impl Deadlines {
             let now = clock::now();
             let due = self.due(now);
             if due == Some(Due::Comment) {
-                self.comment_at = gaps(self.pace, now).1;
+                self.spoken_at = now;
             }
-            self.rings_at = self.idle_at.min(self.comment_at).min(self.pace.total);
+            self.rings_at = self.pace.first_limit(self.heard_at, self.spoken_at);
             self.timer.as_mut().reset(clock::to_tokio(self.rings_at));
             if due.is_some() {
                 self.registered = None;
@@ -120,14 +119,21 @@ impl Deadlines {
 
     /// The gravest of what is due.
     fn due(&self, now: Instant) -> Option<Due> {
-        let limits = [(self.pace.total, Due::Total), (self.idle_at, Due::Idle), (self.comment_at, Due::Comment)];
+        let limits = self.pace.limits(self.heard_at, self.spoken_at);
         limits.into_iter().find(|(at, _)| *at <= now).map(|(_, due)| due)
     }
 }
 
-/// When the gaps that begin now are too long.
-fn gaps(pace: Pace, now: Instant) -> (Instant, Instant) {
-    (now.plus(pace.idle), pace.keepalive.map_or(Instant::NEVER, |gap| now.plus(gap)))
+impl Pace {
+    /// When each limit is due, the gravest first.
+    fn limits(&self, heard_at: Instant, spoken_at: Instant) -> [(Instant, Due); 3] {
+        let comment_at = self.keepalive.map_or(Instant::NEVER, |gap| spoken_at.plus(gap));
+        [(self.total, Due::Total), (heard_at.plus(self.idle), Due::Idle), (comment_at, Due::Comment)]
+    }
+
+    fn first_limit(&self, heard_at: Instant, spoken_at: Instant) -> Instant {
+        self.limits(heard_at, spoken_at).into_iter().fold(Instant::NEVER, |first, (at, _)| first.min(at))
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +185,7 @@ mod tests {
         let mut scene = Scene::new(3 * SECOND, 60 * SECOND, None);
         assert_eq!(scene.poll(), None);
         tokio::time::advance(2 * SECOND).await;
-        scene.deadlines.alive();
+        scene.deadlines.alive(clock::now());
         assert_eq!((scene.poll(), scene.rung()), (None, 0));
         // The timer of the beginning rings, finds that something has come, and is set for the rest.
         tokio::time::advance(SECOND + SECOND / 2).await;
@@ -198,7 +204,7 @@ mod tests {
         }
         assert_eq!(seen, [Due::Comment, Due::Comment]);
         assert_eq!(scene.poll(), Some(Due::Total));
-        assert!(scene.deadlines.is_overrun());
+        assert!(scene.deadlines.is_overrun(clock::now()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -218,7 +224,7 @@ mod tests {
         scene.drain_limit.end();
         assert_eq!(scene.rung(), 1);
         // An event that comes in the same turn hides nothing.
-        scene.deadlines.alive();
+        scene.deadlines.alive(clock::now());
         assert_eq!(scene.poll(), Some(Due::Shutdown));
         let late = Deadlines::new(scene.deadlines.pace, &scene.drain_limit, clock::now());
         assert_eq!(Scene { deadlines: late, ..scene }.poll(), Some(Due::Shutdown));

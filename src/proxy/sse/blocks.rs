@@ -177,7 +177,12 @@ impl Splitter {
             Held::Slice(rest) => &rest[..],
             Held::Joined(joined) => &joined[..],
         };
-        let Some(found) = memchr2(b'\n', b'\r', &bytes[self.searched..]) else {
+        // The empty line behind a usual one is not worth a search.
+        let found = match bytes.get(self.searched) {
+            Some(b'\n') => Some(0),
+            _ => memchr2(b'\n', b'\r', &bytes[self.searched..]),
+        };
+        let Some(found) = found else {
             self.searched = bytes.len();
             return None;
         };

@@ -10,6 +10,7 @@ mod tests;
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use memchr::memmem;
 
 /// Longest answer head. Providers send about 2 KiB; actix-http itself stops at 128 KiB.
@@ -20,6 +21,9 @@ const MAX_HEADERS: usize = 96;
 
 /// Most digits of a chunk's size: as many as 64 bits have.
 const MAX_SIZE_DIGITS: usize = 16;
+
+/// Most digits of a chunk's size that is read at a glance: no read brings more.
+const MAX_QUICK_DIGITS: usize = 6;
 
 /// Longest line of chunk framing (size and extensions) and of trailers together.
 const MAX_CHUNK_LINE_BYTES: usize = 8 << 10;
@@ -170,7 +174,7 @@ fn body_of(fields: &[httparse::Header<'_>], is_1_1: bool) -> Option<Body> {
     }
     match (chunked, length) {
         (true, Some(_)) => None,
-        (true, None) => Some(Body::Chunked(Chunk::Size(0, false, 0))),
+        (true, None) => Some(Body::Chunked(Chunk::START)),
         (false, Some(0)) => Some(Body::Complete),
         (false, Some(length)) => Some(Body::Length(length)),
         (false, None) => Some(Body::UntilClose),
@@ -184,7 +188,7 @@ impl Body {
     }
 
     /// The same, and hands over what the body consists of, without the framing of chunks.
-    pub(super) fn take_content(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> usize {
+    pub(super) fn take_content<'a>(&mut self, bytes: &'a [u8], mut content: impl FnMut(&'a [u8])) -> usize {
         match self {
             Self::Length(missing) => {
                 let taken = (*missing).min(bytes.len() as u64);
@@ -204,6 +208,24 @@ impl Body {
         }
     }
 
+    /// The same, as one piece of memory that is as large as the content.
+    pub(super) fn take_bytes(&mut self, bytes: &[u8]) -> (Bytes, usize) {
+        let (mut only, mut joined) = (&b""[..], Vec::new());
+        let taken = self.take_content(bytes, |piece| {
+            if only.is_empty() && joined.is_empty() {
+                only = piece;
+                return;
+            }
+            if joined.is_empty() {
+                joined.reserve(bytes.len());
+                joined.extend_from_slice(only);
+            }
+            joined.extend_from_slice(piece);
+        });
+        let content = if joined.is_empty() { Bytes::copy_from_slice(only) } else { Bytes::from(joined) };
+        (content, taken)
+    }
+
     /// Whether nothing of the body is missing once the connection has ended.
     pub(super) fn is_complete_at_end(self) -> bool {
         match self {
@@ -212,10 +234,17 @@ impl Body {
         }
     }
 
-    fn take_chunked(&mut self, bytes: &[u8], mut content: impl FnMut(&[u8])) -> usize {
+    fn take_chunked<'a>(&mut self, bytes: &'a [u8], mut content: impl FnMut(&'a [u8])) -> usize {
         let mut at = 0;
         while at < bytes.len() {
             let Self::Chunked(place) = *self else { break };
+            if place == Chunk::START
+                && let Some((data, after)) = whole_chunk(&bytes[at..])
+            {
+                content(data);
+                at += after;
+                continue;
+            }
             if let Chunk::Data(missing) = place {
                 let taken = missing.min((bytes.len() - at) as u64);
                 let next = if taken == missing { Chunk::DataEnd } else { Chunk::Data(missing - taken) };
@@ -231,7 +260,27 @@ impl Body {
     }
 }
 
+/// A chunk of data that begins and ends in `bytes`, as nearly every one does, and its length with the framing; none where it
+/// is to be gone through byte by byte.
+fn whole_chunk(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let mut size = 0;
+    let mut at = 0;
+    while let Some(digit) = (*bytes.get(at)? as char).to_digit(16) {
+        size = size << 4 | digit as usize;
+        at += 1;
+        if at == MAX_QUICK_DIGITS {
+            break;
+        }
+    }
+    let data = bytes.get(at..)?.strip_prefix(b"\r\n")?;
+    let after = data.get(size..)?.starts_with(b"\r\n");
+    (after && 0 < size).then(|| (&data[..size], at + 2 + size + 2))
+}
+
 impl Chunk {
+    /// At the beginning of a chunk.
+    const START: Self = Self::Size(0, false, 0);
+
     /// Goes on from here, which is not within data, over one byte of framing.
     fn step(self, byte: u8) -> Body {
         let next = match (self, byte) {
@@ -244,7 +293,7 @@ impl Chunk {
             (Self::SizeEnd(0), b'\n') => Self::Trailer(0, 0),
             (Self::SizeEnd(size), b'\n') => Self::Data(size),
             (Self::DataEnd, b'\r') => Self::DataLineFeed,
-            (Self::DataLineFeed, b'\n') => Self::Size(0, false, 0),
+            (Self::DataLineFeed, b'\n') => Self::START,
             (Self::Trailer(line, before), b'\r') => Self::TrailerEnd(line, before),
             (Self::Trailer(line, before), byte) if byte != b'\n' && line + before < MAX_CHUNK_LINE_BYTES => {
                 Self::Trailer(line + 1, before)

@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_connection_stays_in_whichever_field_it_is_named() {
-        let fields = "Server: s\r\nConnection: x-one, keep-alive\r\nconnection: X-Two\r\nx-one: 1\r\nx-two: 2\r\nx-three: 3\r\n";
+        let fields =
+            "Server: s\r\nConnection: x-one, keep-alive\r\nconnection: X-Two\r\nx-one: 1\r\nx-two: 2\r\nx-three: 3\r\n";
         let text = format!("HTTP/1.1 204 X\r\n{fields}\r\n");
         let (_, head) = read(text.as_bytes(), &mut Names::default()).ok().unwrap();
         let as_map = Fields::of_map(head.fields.map().clone());

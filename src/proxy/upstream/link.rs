@@ -247,13 +247,12 @@ impl Link {
             match head::read(rest, &mut self.names) {
                 Ok((length, mut head)) => {
                     let behind = &rest[length..];
-                    let mut content = Vec::new();
-                    let taken = head.body.take_content(behind, |piece| content.extend_from_slice(piece));
+                    let (content, taken) = head.body.take_bytes(behind);
                     if head.body == Body::Broken {
                         return Err(Error::Malformed);
                     }
                     let is_in_step = taken == behind.len();
-                    return Ok(Some(Arrived { head, content: Bytes::from(content), is_in_step }));
+                    return Ok(Some(Arrived { head, content, is_in_step }));
                 }
                 Err(Head::Interim(length)) if self.interim < MAX_INTERIM => {
                     self.interim += 1;
@@ -339,10 +338,9 @@ impl LinkBody {
         if bytes.is_empty() {
             return Poll::Ready(end(&mut self.body));
         }
-        let mut content = Vec::new();
-        let taken = self.body.take_content(bytes, |piece| content.extend_from_slice(piece));
+        let (content, taken) = self.body.take_bytes(bytes);
         self.is_kept &= taken == bytes.len();
-        Poll::Ready(if self.body == Body::Broken { Err(Error::Malformed) } else { Ok(Bytes::from(content)) })
+        Poll::Ready(if self.body == Body::Broken { Err(Error::Malformed) } else { Ok(content) })
     }
 
     fn poll_large(&mut self, cx: &mut Context<'_>, missing: u64) -> Poll<Result<Bytes, Error>> {

@@ -1,5 +1,7 @@
 //! Heads and bodies that are read in one way only, under any split.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn head(text: &str) -> Head {
@@ -149,10 +151,57 @@ fn what_two_parsers_could_read_differently_is_broken() {
 #[test]
 fn content_is_handed_over_without_the_framing_of_chunks() {
     for step in 1..20 {
-        let (mut body, mut content) = (Body::Chunked(Chunk::Size(0, false, 0)), Vec::new());
+        let (mut body, mut content) = (Body::Chunked(Chunk::START), Vec::new());
         for piece in b"5;a\r\nhello\r\n7\r\n, world\r\n0\r\nx: y\r\n\r\n".chunks(step) {
             assert_eq!(body.take_content(piece, |bytes| content.extend_from_slice(bytes)), piece.len());
         }
         assert_eq!((body, content.as_slice()), (Body::Complete, &b"hello, world"[..]));
+    }
+}
+
+#[test]
+fn chunks_at_a_glance_are_those_that_are_whole_and_plain() {
+    let table: [(&[u8], Option<(&[u8], usize)>); 12] = [
+        (b"5\r\nhello\r\n", Some((b"hello", 10))),
+        (b"05\r\nhello\r\n7", Some((b"hello", 11))),
+        (b"A\r\n0123456789\r\n", Some((b"0123456789", 15))),
+        (b"00000A\r\n0123456789\r\n", Some((b"0123456789", 20))),
+        (b"000000A\r\n0123456789\r\n", None),
+        (b"5;a\r\nhello\r\n", None),
+        (b"5\r\nhello\r", None),
+        (b"5\r\nhello!\n", None),
+        (b"5\nhello\r\n", None),
+        (b"0\r\n\r\n", None),
+        (b"5", None),
+        (b"\r\n\r\n", None),
+    ];
+    for (bytes, expected) in table {
+        assert_eq!(whole_chunk(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
+proptest! {
+    #[test]
+    fn chunks_say_the_same_at_a_glance_and_byte_by_byte(
+        text in prop::collection::vec(
+            prop::sample::select(vec![
+                "5\r\nhello\r\n", "1\r\n\r\r\n", "5;x\r\nhello\r\n", "2\r\nab\n", "0\r\n\r\n", "fffff\r\nx", "0a\r\n0123456789\r\n",
+            ]),
+            0..8,
+        ),
+        cuts in prop::collection::vec(0..60_usize, 0..6),
+    ) {
+        let text = text.concat().into_bytes();
+        let read = |cuts: &mut dyn Iterator<Item = usize>| {
+            let (mut body, mut content, mut taken, mut from) = (Body::Chunked(Chunk::START), Vec::new(), 0, 0);
+            for to in cuts {
+                taken += body.take_content(&text[from..to], |bytes| content.extend_from_slice(bytes));
+                from = to;
+            }
+            (body, content, taken)
+        };
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([text.len()]).collect();
+        cuts.sort_unstable();
+        prop_assert_eq!(read(&mut cuts.into_iter()), read(&mut (0..=text.len())));
     }
 }
