@@ -9,6 +9,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
 
+use super::MAX_EVENT_BYTES;
+
 /// One block: its lines and the empty line that ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -110,6 +112,20 @@ impl Splitter {
         if !self.is_started {
             self.drop_mark();
         }
+    }
+
+    /// Takes the next block if it is one `data` line that lies within one chunk, and `passes` what it says: what nearly every
+    /// block is, without the search for anything else. None leaves all as it was.
+    pub fn next_plain(&mut self, passes: impl FnOnce(&[u8]) -> bool) -> Option<Bytes> {
+        let Held::Slice(rest) = &mut self.held else { return None };
+        if !self.is_started || self.searched != 0 {
+            return None;
+        }
+        let line = rest.strip_prefix(b"data:")?;
+        let (data, after) = line.split_at(memchr2(b'\n', b'\r', line)?);
+        let length = rest.len() - after.len() + 2;
+        let is_plain = after.starts_with(b"\n\n") && length <= MAX_EVENT_BYTES;
+        (is_plain && passes(data.strip_prefix(b" ").unwrap_or(data))).then(|| rest.split_to(length))
     }
 
     /// How many bytes wait for the rest of their block.

@@ -208,6 +208,16 @@ impl EventStream {
         }
     }
 
+    /// The next event if it says the same as the last and nothing is to be done about it, which goes for most.
+    fn next_alike(&mut self) -> Option<Bytes> {
+        if self.phase != Phase::Committed || self.restamp.is_some() {
+            return None;
+        }
+        let bytes = self.splitter.next_plain(|data| self.template.fits(data))?;
+        self.events += 1;
+        Some(bytes)
+    }
+
     fn next_block(&mut self) -> Option<Block> {
         let block = self.splitter.next();
         if block.is_none() && std::mem::take(&mut self.is_closed) {
@@ -339,6 +349,9 @@ impl Iterator for EventStream {
         loop {
             if self.phase == Phase::Ended {
                 return None;
+            }
+            if let Some(bytes) = self.next_alike() {
+                return Some(Step::Pass { bytes, is_content: true });
             }
             let Some(block) = self.next_block() else {
                 return (self.splitter.held_bytes() > MAX_EVENT_BYTES).then(|| self.too_large());
