@@ -153,7 +153,7 @@ pub fn left(header: &Header<'_>, now: impl Fn() -> Duration) -> Sample {
 
 /// How full a provisioned deployment says it is, such as `87.5%`, in 1/10 000.
 pub fn utilization(header: &Header<'_>) -> Option<u32> {
-    let text = header(Field::Utilization)?.trim();
+    let text = header(Field::Utilization)?.trim_ascii();
     let percent = decimal(text.strip_suffix('%').unwrap_or(text).trim_end())?;
     Some((percent * 100.0) as u32)
 }
@@ -178,7 +178,18 @@ fn reset_of(header: &Header<'_>, spellings: [Field; 2], now: &impl Fn() -> Durat
 /// Digits that a `f64` holds exactly.
 const EXACT_DIGITS: usize = 15;
 
-/// A number of digits alone, which most of them are: as every answer brings half a dozen, they are not read as floats.
+/// What a fraction of so many digits is divided by: exact as well, so that the quotient is the float next to what is written.
+const POWERS: [f64; EXACT_DIGITS + 1] = {
+    let mut powers = [1.0; EXACT_DIGITS + 1];
+    let mut digits = 1;
+    while digits <= EXACT_DIGITS {
+        powers[digits] = powers[digits - 1] * 10.0;
+        digits += 1;
+    }
+    powers
+};
+
+/// A number of digits alone, which most counts are.
 fn digits(text: &str) -> Option<u64> {
     let is_short = (1..=EXACT_DIGITS).contains(&text.len());
     let add = |sum: u64, byte: u8| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0'));
@@ -187,12 +198,30 @@ fn digits(text: &str) -> Option<u64> {
 
 /// `DIGITS[.DIGITS]` and nothing else.
 fn decimal(text: &str) -> Option<f64> {
-    if let Some(whole) = digits(text) {
-        return Some(whole as f64);
+    if let Some(short) = short_decimal(text.as_bytes()) {
+        return Some(short);
     }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     (is_digits(whole) && is_digits(fraction)).then(|| text.parse().ok())?
+}
+
+/// The same of few digits, which most of them have: as every answer brings half a dozen, they are not read as floats.
+fn short_decimal(text: &[u8]) -> Option<f64> {
+    let (mut sum, mut point) = (0_u64, None);
+    if EXACT_DIGITS < text.len() {
+        return None;
+    }
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => sum = sum * 10 + u64::from(byte - b'0'),
+            b'.' if point.is_none() && 0 < at => point = Some(at),
+            _ => return None,
+        }
+    }
+    let fraction = text.len().checked_sub(point.map_or(text.len(), |at| at + 1))?;
+    let is_whole = !text.is_empty() && (point.is_none() || 0 < fraction);
+    is_whole.then(|| sum as f64 / POWERS[fraction])
 }
 
 fn from_seconds(seconds: f64) -> Option<Duration> {
@@ -200,12 +229,12 @@ fn from_seconds(seconds: f64) -> Option<Duration> {
 }
 
 fn retry_after_ms(text: &str) -> Option<Duration> {
-    let millis = decimal(text.trim())?.ceil();
+    let millis = decimal(text.trim_ascii())?.ceil();
     from_seconds(millis.min(LONGEST.as_secs_f64() * 1e3) / 1e3)
 }
 
 fn retry_after(text: &str, now: Duration) -> Option<Duration> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     if let Some(seconds) = decimal(text) {
         return from_seconds(seconds.min(LONGEST.as_secs_f64()));
     }
@@ -215,7 +244,7 @@ fn retry_after(text: &str, now: Duration) -> Option<Duration> {
 
 /// Optional sign, digits, optional fraction (floored towards zero).
 fn count(text: &str) -> Option<i64> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     if let Some(whole) = digits(text) {
         return i64::try_from(whole).ok();
     }
@@ -226,7 +255,7 @@ fn count(text: &str) -> Option<i64> {
 
 /// `now` is only asked where a point in time is named.
 fn reset(text: &str, now: &impl Fn() -> Duration) -> Option<Duration> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     let Some(bare) = decimal(text) else {
         return go_duration(text).or_else(|| Some(rfc3339(text)?.saturating_sub(now())));
     };
@@ -242,9 +271,11 @@ fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        // Before and behind either place is ASCII.
+        let digits = rest.bytes().position(|byte| !byte.is_ascii_digit() && byte != b'.')?;
         let number = decimal(&rest[..digits])?;
-        let unit_end = rest[digits..].find(|letter: char| letter.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
+        let unit_end =
+            rest[digits..].bytes().position(|byte| byte.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
         total += number
             * match &rest[digits..unit_end] {
                 "h" => 3_600.0,

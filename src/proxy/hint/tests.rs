@@ -183,3 +183,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn decimals_are_digits_and_at_most_one_point_between_them() {
+    for (text, expected) in [
+        ("0", Some(0.0)),
+        ("007", Some(7.0)),
+        ("8.64", Some(8.64)),
+        ("0.1", Some(0.1)),
+        ("123456789012.345", Some(123_456_789_012.345)),
+        ("1234567890123.45678", Some(1_234_567_890_123.456_78)),
+        ("", None),
+        (".", None),
+        (".5", None),
+        ("5.", None),
+        ("1.2.3", None),
+        ("1e3", None),
+        ("+1", None),
+    ] {
+        assert_eq!(decimal(text), expected, "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_short_decimal_is_the_float_next_to_what_is_written(whole in "[0-9]{1,7}", fraction in "[0-9]{1,7}") {
+        let text = format!("{whole}.{fraction}");
+        proptest::prop_assert_eq!(short_decimal(text.as_bytes()), text.parse().ok());
+    }
+}

@@ -97,8 +97,9 @@ impl Names {
     /// # Errors
     /// One that is no name.
     pub(super) fn follow(&mut self, fields: &[httparse::Header<'_>]) -> Result<(), InvalidHeaderName> {
+        // Most providers write them in lower case.
         let is_known = |(known, field): (&HeaderName, &httparse::Header<'_>)| {
-            known.as_str().as_bytes().eq_ignore_ascii_case(field.name.as_bytes())
+            known.as_str() == field.name || known.as_str().eq_ignore_ascii_case(field.name)
         };
         if self.0.list.len() != fields.len() || !self.0.list.iter().zip(fields).all(is_known) {
             let names = fields.iter().map(|field| HeaderName::from_bytes(field.name.as_bytes()));
