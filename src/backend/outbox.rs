@@ -1,10 +1,14 @@
-//! How news leave a worker: failures and claims at once, starts and successes gathered for a few milliseconds.
+//! How news leave a worker: failures and claims in its next turn, starts and successes gathered for a few milliseconds.
+//!
+//! Not within the same turn: a request whose attempt has failed sends the next one first, and wakes the control thread only
+//! then, which may well want the same core.
 //!
 //! What is urgent takes along all that was gathered before it, so that no failure overtakes a start or a success of its own
 //! worker. A success of a backend whose last calls failed is urgent too: else the failures of other workers overtook it.
 //!
 //! Each worker has one outbox and one task that empties it. The lock is taken by one thread only, so it is never waited for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,14 +21,19 @@ use super::machine::{Event, What};
 /// nothing per request.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Most gathered events; beyond, they are told at once.
+/// Most gathered events; beyond, they are told in the next turn.
 const MAX_GATHERED: usize = 1_024;
 
 /// One worker's news.
 #[derive(Default)]
 pub struct Outbox {
     gathered: Mutex<Vec<(Arc<Backend>, Event)>>,
+    /// Something waits.
     wake: Notify,
+    /// Something waits that must not.
+    hurry: Notify,
+    /// Whether a task empties it; else what is urgent is told at once.
+    is_emptied: AtomicBool,
 }
 
 impl Outbox {
@@ -33,7 +42,7 @@ impl Outbox {
         Arc::default()
     }
 
-    /// Tells an event, now or with the next batch.
+    /// Tells an event, in the next turn or with the next batch.
     pub(super) fn tell(&self, backend: &Arc<Backend>, event: Event) {
         let urgent = match event.what {
             What::Failed { .. }
@@ -51,7 +60,11 @@ impl Outbox {
         let first = gathered.len() == 1;
         drop(gathered);
         if urgent || full {
-            self.flush();
+            if self.is_emptied.load(Ordering::Relaxed) {
+                self.hurry.notify_one();
+            } else {
+                self.flush();
+            }
         } else if first {
             self.wake.notify_one();
         }
@@ -82,9 +95,16 @@ impl Outbox {
 
     /// Empties the outbox whenever something has waited long enough. Runs as long as its worker.
     pub async fn run(self: Arc<Self>) {
+        self.is_emptied.store(true, Ordering::Relaxed);
         loop {
-            self.wake.notified().await;
-            tokio::time::sleep(GATHER).await;
+            let waited = async {
+                self.wake.notified().await;
+                tokio::time::sleep(GATHER).await;
+            };
+            tokio::select! {
+                () = self.hurry.notified() => {}
+                () = waited => {}
+            }
             self.flush();
         }
     }

@@ -18,7 +18,7 @@ use crate::proxy::attempt::MAX_ERROR_BODY_BYTES;
 use crate::proxy::classify::{self, Event, classify};
 use crate::proxy::error_fields::find_error;
 use crate::proxy::unary::{self, Expected, Judgement};
-use crate::proxy::upstream::{self, Answer, AnswerBody, Limits, Request, Upstream};
+use crate::proxy::upstream::{self, Answer, AnswerBody, Asked, Limits, Request, Upstream};
 use crate::proxy::{forward, hint_headers};
 
 /// Longest list of models, or completion, that is read. Aggregators list some hundred models in less than 1 MiB.
@@ -128,13 +128,13 @@ impl Check<'_> {
             return Err(self.refused(answer, true).await);
         }
         let body = read(&mut answer.body, MAX_BODY_BYTES, self.deadline).await.map_err(|class| (class, None))?;
-        match unary::judge(Expected::Json, forward::text(answer.headers(), &CONTENT_TYPE), &body) {
+        match unary::judge(Expected::Json, answer.text(Asked::ContentType), &body) {
             Judgement::Good(_) => Ok(()),
             Judgement::Malformed => Err((Class::Malformed, None)),
             Judgement::Failed(error) => {
                 let class = self.judge(Event::InBand(&error.fields));
                 let is_limited = matches!(class, Class::RateLimited | Class::QuotaExhausted);
-                let hint = is_limited.then(|| hint_headers::wait(429, answer.headers(), &error.fields)).flatten();
+                let hint = is_limited.then(|| hint_headers::wait(429, answer.fields(), &error.fields)).flatten();
                 Err((class, hint))
             }
         }
@@ -146,7 +146,7 @@ impl Check<'_> {
         let body = read(&mut answer.body, MAX_ERROR_BODY_BYTES, self.deadline).await.unwrap_or_default();
         let fields = find_error(&body).map(|error| error.fields).unwrap_or_default();
         let status = answer.status.as_u16();
-        let hint = hint_headers::wait(status, answer.headers(), &fields);
+        let hint = hint_headers::wait(status, answer.fields(), &fields);
         let answered = classify::Answer { status, fields: &fields, names_model, has_hint: hint.is_some() };
         (self.judge(Event::Answered(answered)), hint)
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::http::header::HeaderValue;
 
 use self::reading::{Unread, read};
 use super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
@@ -222,7 +222,8 @@ impl Proxy {
             let mut answer = answer;
             let body = read(&mut answer.body, MAX_ERROR_BODY_BYTES, &stage.clocks).await.unwrap_or_default();
             if memchr::memmem::find(&body, b"stream_options").is_none() {
-                return Err(stage.error_answer(answer.status, answer.headers(), body));
+                let (class, said, _) = stage.error_answer(answer, body);
+                return Err((class, said));
             }
             target.note_usage_refused();
             attempt.resent(ResendReason::StreamOptions);
@@ -298,10 +299,10 @@ impl Stage<'_> {
     }
 
     /// An error inside a 2xx answer.
-    fn in_band(&self, attempt: Attempt, headers: &HeaderMap, fields: ErrorFields) -> Attempted {
+    fn in_band(&self, attempt: Attempt, head: &Fields, fields: ErrorFields) -> Attempted {
         let class = self.judge(Event::InBand(&fields));
         let limited = matches!(class, Class::RateLimited | Class::QuotaExhausted);
-        let hint = if limited { hint_headers::wait(429, headers, &fields) } else { None };
+        let hint = if limited { hint_headers::wait(429, head, &fields) } else { None };
         self.fail(attempt, class, hint, Said::InBand(fields))
     }
 }

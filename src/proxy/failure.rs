@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 
 use super::error_fields::ErrorFields;
+use super::upstream::Fields;
 use crate::backend::outcome::{Class, TimeoutKind};
 use crate::config::BackendId;
 use crate::error::ErrorType;
@@ -31,7 +31,7 @@ pub enum Said {
     /// The limit that ran out.
     TooLate(Duration),
     /// An answer that is no success.
-    Answer(ErrorAnswer),
+    Answer(Box<ErrorAnswer>),
     /// An error inside a 2xx answer.
     InBand(ErrorFields),
 }
@@ -42,7 +42,7 @@ pub struct ErrorAnswer {
     /// Its status.
     pub status: u16,
     /// Its headers, as received.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Its `content-type`, empty if it has none.
     pub content_type: String,
     /// Its body, at most [`super::attempt::MAX_ERROR_BODY_BYTES`].

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::HeaderMap;
-
 use super::error_fields::ErrorFields;
 use super::hint::{self, Field};
 use super::upstream::{Asked, Fields};
@@ -11,11 +9,11 @@ use crate::backend::ledger::Sample;
 use crate::clock;
 
 /// The provider's own wait, on the statuses that may name one.
-pub fn wait(status: u16, headers: &HeaderMap, fields: &ErrorFields) -> Option<Duration> {
+pub fn wait(status: u16, head: &Fields, fields: &ErrorFields) -> Option<Duration> {
     if !matches!(status, 429 | 503 | 529) {
         return None;
     }
-    hint::find(&|field| header(headers, field), fields, clock::unix_now()).map(|hint| hint.wait)
+    hint::find(&|field| text(head, field), fields, clock::unix_now()).map(|hint| hint.wait)
 }
 
 /// What the provider says is left.
@@ -26,10 +24,6 @@ pub fn left(head: &Fields) -> Sample {
 /// How full a provisioned deployment says it is, in 1/10 000.
 pub fn utilization(head: &Fields) -> Option<u32> {
     hint::utilization(&|field| text(head, field))
-}
-
-fn header(headers: &HeaderMap, field: Field) -> Option<&str> {
-    headers.get(Asked::Hint(field).name())?.to_str().ok()
 }
 
 fn text(head: &Fields, field: Field) -> Option<&str> {

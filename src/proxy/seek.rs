@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
-
 use super::budget::Next;
 use super::ending::UNHINTED_WAIT;
 use super::failure::{Failure, Said};
 use super::trip::Trip;
-use super::{Proxy, Reply, forward, internal};
+use super::upstream::{Asked, Fields};
+use super::{Proxy, Reply, internal};
 use crate::backend::outcome::Class;
 use crate::backend::{Reason, Rejection};
 use crate::clock::{self, Instant};
@@ -24,9 +23,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// No retry waits longer: its client waits too.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// How a provider says that trying again is pointless.
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Longest time between two looks of a request that waits: a slot that another worker frees wakes nobody here.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -261,13 +257,13 @@ fn may_help(failure: &Failure) -> bool {
     }
 }
 
-fn forbids(headers: &HeaderMap) -> bool {
-    forward::text(headers, &SHOULD_RETRY).eq_ignore_ascii_case("false")
+fn forbids(headers: &Fields) -> bool {
+    headers.text(Asked::ShouldRetry).eq_ignore_ascii_case("false")
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::HeaderValue;
+    use actix_web::http::header::{HeaderMap, HeaderValue};
     use bytes::Bytes;
 
     use super::super::failure::ErrorAnswer;
@@ -287,9 +283,11 @@ mod tests {
         let answer = |should_retry: Option<&'static str>| {
             let mut headers = HeaderMap::new();
             if let Some(word) = should_retry {
-                headers.insert(SHOULD_RETRY, HeaderValue::from_static(word));
+                headers.insert(Asked::ShouldRetry.name().clone(), HeaderValue::from_static(word));
             }
-            Said::Answer(ErrorAnswer { status: 503, headers, content_type: String::new(), body: Bytes::new() })
+            let headers = Fields::of_map(headers);
+            let content_type = String::new();
+            Said::Answer(Box::new(ErrorAnswer { status: 503, headers, content_type, body: Bytes::new() }))
         };
         let table = [
             (Class::Connect(ConnectPhase::Connect), Said::Nothing, true),

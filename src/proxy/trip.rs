@@ -16,7 +16,7 @@ use super::pins::Owner;
 use super::record::Record;
 use super::trail::{AttemptResult, Entry};
 use super::wanted::Wanted;
-use super::{Call, Head, Reply, WholeReply, forward, internal, upstream};
+use super::{Call, Head, Reply, WholeReply, internal};
 use crate::backend::Rejection;
 use crate::backend::outcome::Class;
 use crate::clock::{self, Instant};
@@ -264,7 +264,7 @@ impl<'a> Trip<'a> {
         self.track(run, plan, AttemptResult::Failed(failure.kind()), at);
         self.record.error = Some((failure.kind().name(), ""));
         if let Said::Answer(answer) = &failure.said {
-            self.record.upstream_id = upstream::REQUEST_IDS.iter().find_map(|name| answer.headers.get(name)).cloned();
+            self.record.upstream_id = answer.headers.request_id();
         }
         self.set_ground(Ground::tried(failure));
         self.note_limited(failure, at);
@@ -403,7 +403,7 @@ pub(super) fn provider_reply(
     let json = HeaderValue::from_static("application/json");
     let (status, body) = match &last.said {
         Said::Answer(answer) => {
-            headers = forward::for_client(answer.headers.clone());
+            answer.headers.append_relayed(&mut headers);
             let body =
                 match final_error::normalise(backend, answer.status, &answer.content_type, &answer.body, last.kind()) {
                     FinalBody::Verbatim => answer.body.clone(),

@@ -35,7 +35,6 @@ pub use self::head::{Fields, Headers, Lines};
 use self::link::LinkBody;
 use self::multiplex::{Missed, Multiplex, StreamBody};
 pub use self::names::Asked;
-pub(super) use self::names::REQUEST_IDS;
 use self::pool::Pool;
 use self::upload::{UploadBody, Uploads};
 use crate::clock::Instant;
@@ -122,7 +121,7 @@ impl Answer {
 
     /// The provider's own id of it, by which its support finds it.
     pub fn request_id(&self) -> Option<HeaderValue> {
-        (0..REQUEST_IDS.len()).find_map(|index| self.fields.value(Asked::RequestId(index)))
+        self.fields.request_id()
     }
 
     /// The same headers without a map of them.

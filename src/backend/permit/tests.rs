@@ -206,3 +206,21 @@ async fn what_was_used_beyond_the_estimate_is_owed() {
     assert_eq!(desk.take().err().map(|no| no.reason), Some(Reason::LocalTpm));
     assert_eq!(permit.backend().id().as_str(), "b");
 }
+
+#[actix::test]
+async fn a_failure_is_told_in_the_next_turn_and_takes_along_what_came_before() {
+    let desk = Desk::new("", "consecutive_failures: 2");
+    let emptying = actix_rt::spawn(Arc::clone(&desk.outbox).run());
+    tokio::task::yield_now().await;
+    let began = clock::now();
+    desk.take().unwrap().settle(failure(), clock::now());
+    desk.take().unwrap().settle(failure(), clock::now());
+    let heard = || std::mem::take(&mut *desk.scribe.0.lock().unwrap_or_else(PoisonError::into_inner));
+    assert!(heard().is_empty());
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(heard(), ["open run"]);
+    assert_eq!(clock::now(), began, "it has not waited for the others");
+    emptying.abort();
+}

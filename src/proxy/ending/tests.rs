@@ -2,17 +2,18 @@
 
 use super::super::error_fields::ErrorFields;
 use super::super::failure::ErrorAnswer;
+use super::super::upstream::Fields;
 use super::*;
 use crate::backend::outcome::ConnectPhase;
 
 fn failure(class: Class, status: u16) -> Failure {
     let answer = ErrorAnswer {
         status,
-        headers: actix_web::http::header::HeaderMap::new(),
+        headers: Fields::of_map(Default::default()),
         content_type: String::new(),
         body: bytes::Bytes::new(),
     };
-    let said = if status == 0 { Said::Nothing } else { Said::Answer(answer) };
+    let said = if status == 0 { Said::Nothing } else { Said::Answer(Box::new(answer)) };
     Failure { backend: BackendId::new("b"), class, hint: None, said }
 }
 

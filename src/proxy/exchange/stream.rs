@@ -49,7 +49,7 @@ impl Stage<'_> {
                         return Attempted::Served(Box::new(served));
                     }
                     Step::Fail(StreamFailure::InBand(fields)) => {
-                        return self.in_band(attempt, answer.headers(), fields);
+                        return self.in_band(attempt, answer.fields(), fields);
                     }
                     Step::Fail(StreamFailure::Malformed) => {
                         return self.fail(attempt, Class::Malformed, None, Said::Nothing);

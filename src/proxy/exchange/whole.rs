@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::Method;
+use actix_web::http::header::ACCEPT_ENCODING;
 use bytes::Bytes;
 
 use super::super::attempt::{Attempt, MAX_ERROR_BODY_BYTES};
@@ -29,25 +29,21 @@ impl Stage<'_> {
     pub(super) async fn answered(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
         // What is left of a broken or endless error body says nothing that its status does not.
         let body = read(&mut answer.body, MAX_ERROR_BODY_BYTES, &self.clocks).await.unwrap_or_default();
-        let (class, said) = self.error_answer(answer.status, answer.headers(), body);
-        let hint = self.hint_of(&said);
+        let (class, said, hint) = self.error_answer(answer, body);
         self.fail(attempt, class, hint, said)
     }
 
-    pub(super) fn error_answer(&self, status: StatusCode, headers: &HeaderMap, body: Bytes) -> (Class, Said) {
-        let status = status.as_u16();
+    /// What an answer that is no success means, and how long it asks to be left alone.
+    pub(super) fn error_answer(&self, answer: Answer, body: Bytes) -> (Class, Said, Option<Duration>) {
+        let status = answer.status.as_u16();
+        let headers = answer.into_fields();
         let fields = find_error(&body).map(|error| error.fields).unwrap_or_default();
-        let has_hint = hint_headers::wait(status, headers, &fields).is_some();
-        let names_model = self.errand.wanted.model.is_some();
+        let hint = hint_headers::wait(status, &headers, &fields);
+        let (names_model, has_hint) = (self.errand.wanted.model.is_some(), hint.is_some());
         let class = self.judge(Event::Answered(classify::Answer { status, fields: &fields, names_model, has_hint }));
-        let content_type = forward::text(headers, &CONTENT_TYPE).to_owned();
-        (class, Said::Answer(ErrorAnswer { status, headers: headers.clone(), content_type, body }))
-    }
-
-    pub(super) fn hint_of(&self, said: &Said) -> Option<Duration> {
-        let Said::Answer(answer) = said else { return None };
-        let fields = find_error(&answer.body).map(|error| error.fields).unwrap_or_default();
-        hint_headers::wait(answer.status, &answer.headers, &fields)
+        let content_type = headers.text(Asked::ContentType).to_owned();
+        let answer = Box::new(ErrorAnswer { status, headers, content_type, body });
+        (class, Said::Answer(answer), hint)
     }
 
     /// A stream was asked for and something else came: an error in disguise, or nonsense.
@@ -60,7 +56,7 @@ impl Stage<'_> {
             }
         };
         match unary::judge_no_stream(&body) {
-            Judgement::Failed(error) => self.in_band(attempt, answer.headers(), error.fields),
+            Judgement::Failed(error) => self.in_band(attempt, answer.fields(), error.fields),
             Judgement::Good(_) | Judgement::Malformed => self.fail(attempt, Class::Malformed, None, Said::Nothing),
         }
     }
@@ -91,7 +87,7 @@ impl Stage<'_> {
         let usage = match unary::judge(expected, &content_type, &body) {
             Judgement::Good(usage) => usage,
             Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
-            Judgement::Failed(error) => return self.in_band(attempt, answer.headers(), error.fields),
+            Judgement::Failed(error) => return self.in_band(attempt, answer.fields(), error.fields),
         };
         match usage {
             Some(usage) => attempt.usage(usage),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::fmt;
 use std::ops::Range;
 
 use actix_web::http::header::{
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use super::super::forward::{is_relayed, joined};
 use super::Request;
 use super::framing::{self, Body, Final, Head};
-use super::names::{Asked, Names};
+use super::names::{Asked, Names, REQUEST_IDS};
 use crate::telemetry::figures::push_count;
 
 /// An answer's final head.
@@ -144,6 +145,11 @@ impl Fields {
         Some(value).filter(|value| value.to_str().is_ok_and(|text| !text.is_empty()))
     }
 
+    /// The provider's own id of the answer, by which its support finds it.
+    pub fn request_id(&self) -> Option<HeaderValue> {
+        (0..REQUEST_IDS.len()).find_map(|index| self.value(Asked::RequestId(index)))
+    }
+
     /// All that is said of the connection. What is no text says nothing.
     fn of_connection(&self) -> Cow<'_, str> {
         if let Some(map) = self.map.get() {
@@ -181,6 +187,16 @@ impl Fields {
 
     fn at(&self, place: &Range<usize>) -> Option<HeaderValue> {
         HeaderValue::from_maybe_shared(self.text.slice(place.clone())).ok()
+    }
+}
+
+/// Names alone: values may be anybody's secrets.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.map.get() {
+            Some(map) => f.debug_set().entries(map.keys()).finish(),
+            None => f.debug_set().entries(self.names.list()).finish(),
+        }
     }
 }
 

@@ -15,11 +15,14 @@ use super::super::hint::Field;
 const IDS: usize = 3;
 
 /// Under which names providers tell their own id of an answer: OpenAI, Azure's gateway, Azure.
-pub(in crate::proxy) const REQUEST_IDS: [HeaderName; IDS] = [
+pub(super) const REQUEST_IDS: [HeaderName; IDS] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("apim-request-id"),
     HeaderName::from_static("x-ms-request-id"),
 ];
+
+/// How a provider says whether trying again is worth it.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// A field that answers are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub enum Asked {
     ContentEncoding,
     /// What belongs to the connection.
     Connection,
+    /// Whether a failed call is worth another, in the provider's view.
+    ShouldRetry,
     /// The provider's own id of it, by its place among the names for it.
     RequestId(usize),
     /// What it says about waiting and about what is left.
@@ -37,7 +42,7 @@ pub enum Asked {
 }
 
 /// Where those of [`Asked::RequestId`] begin, behind the plain ones.
-const IDS_FROM: usize = 3;
+const IDS_FROM: usize = 4;
 
 /// Where those of [`Asked::Hint`] begin.
 const HINTS_FROM: usize = IDS_FROM + IDS;
@@ -48,7 +53,7 @@ const COUNT: usize = HINTS_FROM + Field::ALL.len();
 /// All of them, made once.
 static ALL: LazyLock<Vec<HeaderName>> = LazyLock::new(|| {
     let hints = Field::ALL.map(|field| HeaderName::from_static(field.name()));
-    [CONTENT_TYPE, CONTENT_ENCODING, CONNECTION].into_iter().chain(REQUEST_IDS).chain(hints).collect()
+    [CONTENT_TYPE, CONTENT_ENCODING, CONNECTION, SHOULD_RETRY].into_iter().chain(REQUEST_IDS).chain(hints).collect()
 });
 
 impl Asked {
@@ -57,6 +62,7 @@ impl Asked {
             Self::ContentType => 0,
             Self::ContentEncoding => 1,
             Self::Connection => 2,
+            Self::ShouldRetry => 3,
             Self::RequestId(index) => IDS_FROM + index,
             Self::Hint(field) => HINTS_FROM + field as usize,
         }
@@ -143,7 +149,7 @@ mod tests {
 
     #[test]
     fn whatever_is_asked_for_has_its_own_place_and_name() {
-        let asked = [Asked::ContentType, Asked::ContentEncoding, Asked::Connection].into_iter();
+        let asked = [Asked::ContentType, Asked::ContentEncoding, Asked::Connection, Asked::ShouldRetry].into_iter();
         let asked = asked.chain((0..REQUEST_IDS.len()).map(Asked::RequestId)).chain(Field::ALL.map(Asked::Hint));
         let places: Vec<usize> = asked.clone().map(Asked::index).collect();
         assert_eq!(places, (0..COUNT).collect::<Vec<_>>());
