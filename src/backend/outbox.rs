@@ -1,6 +1,6 @@
-//! How news leave a worker: failures and claims in its next turn, starts and successes gathered for a few milliseconds.
+//! How news leave a worker: failures and claims in its event loop's next turn, starts and successes gathered for a few milliseconds.
 //!
-//! Not within the same turn: a request whose attempt has failed sends the next one first, and wakes the control thread only
+//! Not before all that can run has run: a request whose attempt has failed sends the next one first, and wakes the control thread only
 //! then, which may well want the same core.
 //!
 //! What is urgent takes along all that was gathered before it, so that no failure overtakes a start or a success of its own
@@ -102,7 +102,8 @@ impl Outbox {
                 tokio::time::sleep(GATHER).await;
             };
             tokio::select! {
-                () = self.hurry.notified() => {}
+                // Whoever can run now runs first: the way to the next attempt leads through the router's mailbox.
+                () = self.hurry.notified() => tokio::task::yield_now().await,
                 () = waited => {}
             }
             self.flush();
