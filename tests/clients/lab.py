@@ -112,6 +112,12 @@ def raises(kinds, function, *arguments, **more):
     raise AssertionError(f"no error, but {got!r}")
 
 
+def loses_patience(function, *arguments, **more):
+    """The client's own time is over. Its SDK has told the gateway when that is, so the gateway's 504 may come first by a hair."""
+    error = raises(Exception, function, *arguments, **more)
+    assert "timed out" in str(error) or "total_timeout" in str(error), repr(error)
+
+
 def wait(what, look, limit=5):
     until = time.monotonic() + limit
     while time.monotonic() < until:
