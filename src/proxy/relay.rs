@@ -215,8 +215,8 @@ impl Relay {
         }
     }
 
-    /// Takes the next step of the events that have arrived; none if there is none. What is to leave behind the queue is
-    /// handed over or queued.
+    /// Takes the next step of the events that have arrived; none if there is none. Hands over what leaves by it, unless that is
+    /// queued.
     fn take_step(&mut self, now: &Now) -> Option<Option<Bytes>> {
         let Source::Events(events) = &mut self.source else { return None };
         match events.next()? {
