@@ -1,7 +1,8 @@
-//! How news leave a worker: failures and claims in its event loop's next turn, starts and successes gathered for a few milliseconds.
+//! How news leave a worker: failures and claims in its event loop's next turn, starts and successes gathered for a few
+//! milliseconds.
 //!
-//! Not before all that can run has run: a request whose attempt has failed sends the next one first, and wakes the control thread only
-//! then, which may well want the same core.
+//! Not before all that can run has run: a request whose attempt has failed sends the next one first, and only then wakes the
+//! control thread, which may well want the same core.
 //!
 //! What is urgent takes along all that was gathered before it, so that no failure overtakes a start or a success of its own
 //! worker. A success of a backend whose last calls failed is urgent too: else the failures of other workers overtook it.
@@ -95,7 +96,7 @@ impl Outbox {
 
     /// Empties the outbox whenever something has waited long enough. Runs as long as its worker.
     pub async fn run(self: Arc<Self>) {
-        self.is_emptied.store(true, Ordering::Relaxed);
+        let _running = Running::begin(&self.is_emptied);
         loop {
             let waited = async {
                 self.wake.notified().await;
@@ -108,5 +109,21 @@ impl Outbox {
             }
             self.flush();
         }
+    }
+}
+
+/// A task that empties an outbox. When it ends, however it does, what is urgent is told at once again.
+struct Running<'a>(&'a AtomicBool);
+
+impl<'a> Running<'a> {
+    fn begin(is_emptied: &'a AtomicBool) -> Self {
+        is_emptied.store(true, Ordering::Relaxed);
+        Self(is_emptied)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }

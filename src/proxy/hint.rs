@@ -189,13 +189,6 @@ const POWERS: [f64; EXACT_DIGITS + 1] = {
     powers
 };
 
-/// A number of digits alone, which most counts are.
-fn digits(text: &str) -> Option<u64> {
-    let is_short = (1..=EXACT_DIGITS).contains(&text.len());
-    let add = |sum: u64, byte: u8| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0'));
-    is_short.then(|| text.bytes().try_fold(0, add)).flatten()
-}
-
 /// `DIGITS[.DIGITS]` and nothing else.
 fn decimal(text: &str) -> Option<f64> {
     if let Some(short) = short_decimal(text.as_bytes()) {
@@ -206,7 +199,7 @@ fn decimal(text: &str) -> Option<f64> {
     (is_digits(whole) && is_digits(fraction)).then(|| text.parse().ok())?
 }
 
-/// The same of few digits, which most of them have: as every answer brings half a dozen, they are not read as floats.
+/// The same of few digits, which most of them have, and then exact: as every answer brings half a dozen, they are not read as floats.
 fn short_decimal(text: &[u8]) -> Option<f64> {
     let (mut sum, mut point) = (0_u64, None);
     if EXACT_DIGITS < text.len() {
@@ -245,8 +238,8 @@ fn retry_after(text: &str, now: Duration) -> Option<Duration> {
 /// Optional sign, digits, optional fraction (floored towards zero).
 fn count(text: &str) -> Option<i64> {
     let text = text.trim_ascii();
-    if let Some(whole) = digits(text) {
-        return i64::try_from(whole).ok();
+    if let Some(short) = short_decimal(text.as_bytes()) {
+        return Some(short as i64);
     }
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     decimal(unsigned)?;
@@ -271,7 +264,7 @@ fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {
-        // Before and behind either place is ASCII.
+        // No character is cut: what stands before the first place is ASCII, and so is what stands at the second.
         let digits = rest.bytes().position(|byte| !byte.is_ascii_digit() && byte != b'.')?;
         let number = decimal(&rest[..digits])?;
         let unit_end =

@@ -223,4 +223,14 @@ async fn a_failure_is_told_in_the_next_turn_and_takes_along_what_came_before() {
     assert_eq!(heard(), ["open run"]);
     assert_eq!(clock::now(), began, "it has not waited for the others");
     emptying.abort();
+    let _ = emptying.await;
+    desk.backend.command(Command::Reset { blocks: true });
+    desk.heard().await;
+    for _ in 0..2 {
+        desk.take().unwrap().settle(failure(), clock::now());
+    }
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(heard(), ["open run"], "without the task, at once");
 }
