@@ -160,12 +160,14 @@ def indexed(functions):
 
 
 def merge(out, raws):
+    """How many functions ran. The others are left out: they are four fifths of the file, and without them requests are no dearer."""
     functions = {}
     for path in raws:
         for key, function in read(pathlib.Path(path).read_bytes()).items():
             collect(functions, key, function)
-    pathlib.Path(out).write_bytes(indexed(functions))
-    return sum(any(function.counts) for function in functions.values())
+    ran = {key: function for key, function in functions.items() if any(function.counts)}
+    pathlib.Path(out).write_bytes(indexed(ran))
+    return len(ran)
 
 
 if __name__ == "__main__":
