@@ -12,7 +12,7 @@
 //! cargo bench --bench load -- --short                        # as CI runs it: moments, proves that each scenario works
 //! ```
 //!
-//! All stand in front of the same simulated providers, which run in a process of their own, and take their windows in turn:
+//! All stand in front of the same simulated providers, which run in processes of their own, and take their windows in turn:
 //! `direct` (nobody in between), `breakwater`, nginx and `HAProxy` as plain proxies, and where they are installed `LiteLLM` and
 //! the Portkey gateway. With two cores and `taskset` a contestant has core 0 and one worker; load and simulator share core 1.
 //!
@@ -47,6 +47,8 @@ mod client;
 mod endurance;
 #[path = "load/folder.rs"]
 mod folder;
+#[path = "load/inbound.rs"]
+mod inbound;
 #[path = "load/open.rs"]
 mod open;
 #[path = "load/options.rs"]
@@ -60,6 +62,8 @@ mod primary;
 #[path = "load/process.rs"]
 #[expect(dead_code, reason = "`relay` asks for peaks, this bench does not")]
 mod process;
+#[path = "load/provider.rs"]
+mod provider;
 #[path = "load/report.rs"]
 mod report;
 #[path = "load/scenario.rs"]
@@ -90,12 +94,19 @@ use self::window::{Contestant, Span, Window};
 const GRACE: Duration = Duration::from_secs(240);
 
 fn main() -> ExitCode {
-    match Options::read().and_then(|options| start(&options)) {
+    match begin() {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             let _ = writeln!(std::io::stderr(), "load: {problem}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn begin() -> Result<(), String> {
+    match provider::asked()? {
+        Some(address) => provider::serve(address).map_err(|error| format!("no provider: {error}")),
+        None => Options::read().and_then(|options| start(&options)),
     }
 }
 

@@ -29,6 +29,8 @@ mod client;
 mod contestants;
 #[path = "load/folder.rs"]
 mod folder;
+#[path = "load/inbound.rs"]
+mod inbound;
 #[path = "load/peers/nginx.rs"]
 mod nginx;
 #[path = "load/primary.rs"]

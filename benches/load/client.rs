@@ -80,6 +80,11 @@ impl Connection {
         Ok(Answer { status: head.status, body: &self.buffer[head.length..] })
     }
 
+    /// The last answer as it was received, with its head.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Sends a request and reads its stream to no end; says when the first content has come.
     ///
     /// # Errors

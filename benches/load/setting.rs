@@ -13,6 +13,7 @@ use crate::folder::{Folder, Reserved};
 use crate::peers::{Ground, Kind, Peer, Variant};
 use crate::primary::{PATIENCE_MS, Upstreams};
 use crate::process::{Core, Pinning, Process};
+use crate::provider;
 use crate::scenario::{Scenario, http};
 use crate::tls;
 use crate::window::{Contestant, Load};
@@ -27,9 +28,9 @@ pub(crate) const UPSTREAM_MODEL: &str = "gpt-4o";
 /// plausible one, would block the failing backend, so that nothing fails over any more.
 const SIMULATED: &str = r#""record":false,"rpm":4000000000,"tpm":4000000000"#;
 
-/// The simulated backends: name, what its settings say besides, its rules.
+/// The simulated backends, of which the first is the one that the working provider imitates: name, what its settings say besides, its rules.
 const BACKENDS: [(&str, &str, &str); 6] = [
-    ("working", "", "[]"),
+    ("model", "", "[]"),
     ("paced", r#","tokens_per_second":50"#, "[]"),
     ("slow", r#","tokens_per_second":1"#, "[]"),
     ("failing", "", r#"[{"fault":{"status":{"code":503}}}]"#),
@@ -52,6 +53,7 @@ pub(crate) struct Setting {
     peers: HashMap<Kind, Peer>,
     missing: Vec<Kind>,
     _simulator: Process,
+    _provider: Process,
     control: SocketAddr,
     upstreams: Upstreams,
     root: PathBuf,
@@ -67,18 +69,21 @@ impl Setting {
     /// What did not start, and its last words.
     pub(crate) async fn start(pinning: Pinning, without: &[Kind]) -> Result<Self, String> {
         let folder = Folder::new()?;
-        let ports = (0..9).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
-        let [control, working, paced, slow, failing, hanging, refusing, tls, troubled] =
+        let ports = (0..10).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
+        let [control, model, working, paced, slow, failing, hanging, refusing, tls, troubled] =
             std::array::from_fn(|at| ports[at].address);
         let upstreams = Upstreams { working, paced, slow, failing, hanging, refusing, tls, troubled };
         let simulator =
-            start_simulator(&pinning, &folder, control, [working, paced, slow, failing, hanging, troubled]).await?;
+            start_simulator(&pinning, &folder, control, [model, paced, slow, failing, hanging, troubled]).await?;
+        let requests = [Scenario::Plain, Scenario::Stream].map(|scenario| scenario.request(model, UPSTREAM_MODEL, ""));
+        let provider = provider::start(&folder, &pinning, model, working, [&requests[0][..], &requests[1][..]]).await?;
         let root = tls::start(&folder, tls, working)?;
         let peers = HashMap::new();
         Ok(Self {
             peers,
             missing: without.to_vec(),
             _simulator: simulator,
+            _provider: provider,
             control,
             upstreams,
             root,

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use breakwater::clock;
-use memchr::memmem;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::inbound::read_request;
 
 /// What begins an event's stamp; digits and a quote follow.
 pub(crate) const STAMP: &str = "\"content\":\"t";
@@ -79,34 +80,6 @@ async fn serve(mut stream: TcpStream, pace: &Cell<Pace>) -> std::io::Result<()> 
             stream.write_all(format!("{head}\r\n\r\n{WHOLE}").as_bytes()).await?;
         }
     }
-}
-
-/// Reads a request to its end; whether it wants a stream. A large body is counted, not kept.
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<bool>> {
-    buffer.clear();
-    let head = loop {
-        if let Some(end) = memmem::find(buffer, b"\r\n\r\n") {
-            break end + 4;
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    };
-    let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
-    let is_small = length.is_none_or(|length| length < 64 << 10);
-    let mut missing = length.unwrap_or(0).saturating_sub(buffer.len() - head);
-    while 0 < missing {
-        if !is_small {
-            buffer.truncate(head);
-        }
-        let read = stream.read_buf(buffer).await?;
-        if read == 0 {
-            return Ok(None);
-        }
-        missing -= read.min(missing);
-    }
-    Ok(Some(is_small && memmem::find(&buffer[head..], b"\"stream\":true").is_some()))
 }
 
 async fn send_events(stream: &mut TcpStream, pace: Pace) -> std::io::Result<()> {
