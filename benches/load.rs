@@ -105,7 +105,7 @@ fn main() -> ExitCode {
 
 fn begin() -> Result<(), String> {
     match provider::asked()? {
-        Some(address) => provider::serve(address).map_err(|error| format!("no provider: {error}")),
+        Some(at) => provider::serve(at).map_err(|error| format!("no provider: {error}")),
         None => Options::read().and_then(|options| start(&options)),
     }
 }

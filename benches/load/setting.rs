@@ -13,7 +13,7 @@ use crate::folder::{Folder, Reserved};
 use crate::peers::{Ground, Kind, Peer, Variant};
 use crate::primary::{PATIENCE_MS, Upstreams};
 use crate::process::{Core, Pinning, Process};
-use crate::provider;
+use crate::provider::{self, Pair};
 use crate::scenario::{Scenario, http};
 use crate::tls;
 use crate::window::{Contestant, Load};
@@ -28,14 +28,14 @@ pub(crate) const UPSTREAM_MODEL: &str = "gpt-4o";
 /// plausible one, would block the failing backend, so that nothing fails over any more.
 const SIMULATED: &str = r#""record":false,"rpm":4000000000,"tpm":4000000000"#;
 
-/// The simulated backends, of which the first is the one that the working provider imitates: name, what its settings say besides, its rules.
+/// The simulated backends, of which the provider imitates the last two: name, what its settings say besides, its rules.
 const BACKENDS: [(&str, &str, &str); 6] = [
-    ("model", "", "[]"),
     ("paced", r#","tokens_per_second":50"#, "[]"),
     ("slow", r#","tokens_per_second":1"#, "[]"),
-    ("failing", "", r#"[{"fault":{"status":{"code":503}}}]"#),
     ("hanging", "", r#"[{"fault":{"hang":"before_headers"}}]"#),
     ("troubled", "", "[]"),
+    ("model", "", "[]"),
+    ("broken", "", r#"[{"fault":{"status":{"code":503}}}]"#),
 ];
 
 /// Requests that open a circuit for sure, also where only some of them find a failing backend.
@@ -69,14 +69,15 @@ impl Setting {
     /// What did not start, and its last words.
     pub(crate) async fn start(pinning: Pinning, without: &[Kind]) -> Result<Self, String> {
         let folder = Folder::new()?;
-        let ports = (0..10).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
-        let [control, model, working, paced, slow, failing, hanging, refusing, tls, troubled] =
+        let ports = (0..11).map(|_| Reserved::new()).collect::<Result<Vec<_>, _>>()?;
+        let [control, model, broken, working, paced, slow, failing, hanging, refusing, tls, troubled] =
             std::array::from_fn(|at| ports[at].address);
         let upstreams = Upstreams { working, paced, slow, failing, hanging, refusing, tls, troubled };
         let simulator =
-            start_simulator(&pinning, &folder, control, [model, paced, slow, failing, hanging, troubled]).await?;
+            start_simulator(&pinning, &folder, control, [paced, slow, hanging, troubled, model, broken]).await?;
         let requests = [Scenario::Plain, Scenario::Stream].map(|scenario| scenario.request(model, UPSTREAM_MODEL, ""));
-        let provider = provider::start(&folder, &pinning, model, working, [&requests[0][..], &requests[1][..]]).await?;
+        let (simulated, at) = (Pair { working: model, failing: broken }, Pair { working, failing });
+        let provider = provider::start(&folder, &pinning, simulated, at, [&requests[0][..], &requests[1][..]]).await?;
         let root = tls::start(&folder, tls, working)?;
         let peers = HashMap::new();
         Ok(Self {
