@@ -8,9 +8,12 @@
 //! cargo bench --bench load -- --plot load.svg                # and a drawing
 //! cargo bench --bench load -- --alone                        # the gateway without its peers
 //! cargo bench --bench load -- --endure 30                     # half an hour of faults and edits: does anything fail or grow
-//! BREAKWATER_BIN=target/pgo/breakwater cargo bench --bench load   # another build of the gateway: here that of benches/pgo
+//! BREAKWATER_BIN=FILE cargo bench --bench load                # another build of the gateway, such as the release
 //! cargo bench --bench load -- --short                        # as CI runs it: moments, proves that each scenario works
 //! ```
+//!
+//! The gateway that cargo builds with a bench has the features of the tests and so other names, for which the release's profile
+//! has no counts: to measure the release, build that, name it, and give the bench a `--target-dir` of its own.
 //!
 //! All stand in front of the same simulated providers, which run in processes of their own, and take their windows in turn:
 //! `direct` (nobody in between), `breakwater`, nginx and `HAProxy` as plain proxies, and where they are installed `LiteLLM` and

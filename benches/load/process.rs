@@ -33,7 +33,7 @@ const ANY_CORE: &str = "0,1";
 /// Core of this process, which its children inherit.
 const LOAD_CORE: &str = "1";
 
-/// The gateway's program: the one built with this bench, or another that the variable names.
+/// The gateway's program: the one built with this bench, without the release's profile, or another that the variable names.
 pub(crate) fn gateway() -> OsString {
     let other = std::env::var_os("BREAKWATER_BIN");
     // Contestants run in a folder of their own.
