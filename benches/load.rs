@@ -17,7 +17,7 @@
 //!
 //! All stand in front of the same simulated providers, which run in processes of their own, and take their windows in turn:
 //! `direct` (nobody in between), `breakwater`, nginx and `HAProxy` as plain proxies, and where they are installed `LiteLLM` and
-//! the Portkey gateway. With two cores and `taskset` a contestant has core 0 and one worker; load and simulator share core 1.
+//! the Portkey gateway. With two cores and `taskset` a contestant has core 0 and one worker; load and providers share core 1.
 //!
 //! | scenario | what |
 //! |---|---|

@@ -2,7 +2,7 @@
 
     benches/profdata.py OUT RAW...      RAW as a program built with -Cprofile-generate left them, OUT for -Cprofile-use
 
-What `llvm-profdata merge` does, for where that does not come with the toolchain. By LLVM's "Instrumentation Profile Format"
+What `llvm-profdata merge` does, without that component of the toolchain, and smaller: what never ran is left out. By LLVM's "Instrumentation Profile Format"
 (llvm.org/docs/InstrProfileFormat.html): reads raw version 10, little endian, 64 bits; writes indexed version 5, the last one
 whose header has no tables for what is not used here. Whatever it does not know ends it: a wrong profile would only be slow.
 """
@@ -88,7 +88,7 @@ def read(raw):
     """Every function of a raw profile, by name and checksum of its blocks."""
     (magic, version, ids, records, before, counters, after, bits, after_bits, name_bytes, delta, _, _, vtables, vtable_names, _) = HEADER.unpack_from(raw)
     if (magic, version) != (RAW_MAGIC, RAW_VERSION | IR_LEVEL) or vtables or bits:
-        sys.exit(f"profdata: raw version {version & 0xFFFFFFFF} is not known here: `rustup component add llvm-tools`, its llvm-profdata does")
+        sys.exit(f"profdata: raw version {version & 0xFFFFFFFF} is not known here, {RAW_VERSION} is: the toolchain has another LLVM, learn its format")
     first = HEADER.size + ids
     counts_at = first + records * RECORD.size + before
     names_at = counts_at + 8 * counters + after + bits + after_bits
