@@ -18,7 +18,7 @@ use super::serve::with_flags;
 use crate::clock;
 use crate::config::watcher::{Outcome, Trigger, Watch};
 use crate::config::{self, Config, Inputs, Loaded, ProblemFormat, Report, SystemSource, diff};
-use crate::server::admin::reloads::{BackCall, Cause, Depth, Levers, OnDisk, ReloadReport, Reloads, Trial};
+use crate::server::admin::reloads::{BackCall, Cause, Depth, Levers, OnDisk, ReloadReport, Reloads, Standing, Trial};
 use crate::supervisor::Supervisor;
 use crate::telemetry::events;
 use crate::telemetry::labels::{Label as _, ReloadResult};
@@ -49,7 +49,8 @@ pub(super) fn watch(
     let waiting = finds.downgrade();
     let depth: Depth = Arc::new(move || waiting.upgrade().map_or(0, |finds| finds.max_capacity() - finds.capacity()));
     let (calls, called) = channel(CALLERS);
-    let reloads = Arc::new(Reloads::default());
+    let started = Arc::clone(&supervisor.current().get().config);
+    let reloads = Arc::new(Reloads::new(started.hash.clone()));
     let desk = Desk { supervisor: supervisor.clone(), reloads: Arc::clone(&reloads), finds };
     let watch = Arc::new(Watch::start(path.clone(), loaded.inputs.clone(), Box::new(SystemSource), desk)?);
     let mut hangup = signal(SignalKind::hangup())?;
@@ -59,10 +60,9 @@ pub(super) fn watch(
             hung_up.reload(Trigger::Signal);
         }
     });
-    let started = Arc::clone(&supervisor.current().get().config);
     let reloader = Reloader { supervisor: supervisor.clone(), started, options: options.clone() };
     let rehearsed = reloader.clone();
-    let office = Office { reloader, reloads: Arc::clone(&reloads), past: Past::default() };
+    let office = Office { reloader, reloads: Arc::clone(&reloads), past: Past::default(), on_disk: OnDisk::default() };
     actix_rt::spawn(office.run(found, called));
     let trip = Box::new(move || watch.reload(Trigger::Admin));
     let rehearse = Arc::new(move || rehearsed.rehearse(&path));
@@ -74,6 +74,8 @@ struct Office {
     reloader: Reloader,
     reloads: Arc<Reloads>,
     past: Past,
+    /// How the file was last seen.
+    on_disk: OnDisk,
 }
 
 impl Office {
@@ -100,10 +102,9 @@ impl Office {
 
     /// Has the status document show what has become, before anybody is told.
     fn show(&self, report: Option<&ReloadReport>) {
-        self.reloads.set_past(self.past.hashes(), self.past.trial().map(|(routes, until)| Trial { routes, until }));
-        if let Some(report) = report {
-            self.reloads.push(report.clone());
-        }
+        let trial = self.past.trial().map(|(routes, until)| Trial { routes, until });
+        let (hash, earlier) = (self.in_force().hash.clone(), self.past.hashes());
+        self.reloads.show(Standing { hash, on_disk: self.on_disk, earlier, trial }, report.cloned());
     }
 
     fn in_force(&self) -> Arc<Config> {
@@ -113,8 +114,12 @@ impl Office {
     async fn deal_with(&mut self, trigger: Trigger, outcome: Outcome) {
         let metrics = Arc::clone(self.reloader.supervisor.metrics());
         let is_missing = matches!(outcome, Outcome::Missing);
-        if is_missing && self.reloads.set_on_disk(OnDisk::Missing) != OnDisk::Missing {
-            warn!("config missing, the running one stays in force");
+        if is_missing {
+            let known = std::mem::replace(&mut self.on_disk, OnDisk::Missing);
+            self.show(None);
+            if known != OnDisk::Missing {
+                warn!("config missing, the running one stays in force");
+            }
         }
         if is_missing && !trigger.is_asked() {
             metrics.config_last_successful.child(&[]).set(0);
@@ -125,7 +130,7 @@ impl Office {
         metrics.config_reloads.child(&[report.result.name()]).inc();
         metrics.config_last_successful.child(&[]).set(i64::from(!report.is_rejected()));
         if !is_missing {
-            self.reloads.set_on_disk(if report.is_rejected() { OnDisk::Rejected } else { OnDisk::InForce });
+            self.on_disk = if report.is_rejected() { OnDisk::Rejected } else { OnDisk::InForce };
         }
         if report.result == ReloadResult::Applied {
             let table = self.reloader.supervisor.current().get();
@@ -163,7 +168,7 @@ impl Office {
             metrics.config_rollbacks.child(&[]).inc();
             metrics.config_last_successful.child(&[]).set(0);
             self.past.went_back_to(config);
-            self.reloads.set_on_disk(OnDisk::RolledBack);
+            self.on_disk = OnDisk::RolledBack;
             self.show(Some(&report));
             let (from, to, because) = (report.from.as_str(), report.to.as_deref(), report.because.as_deref());
             let changes = report.told(LOGGED_CHANGES).join(" | ");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::reloads::Reloads;
+use super::reloads::{Reloads, Shown, Standing};
 use crate::backend::circuit_breaker::StateName;
 use crate::backend::latency::Tail;
 use crate::backend::ledger::Known;
@@ -75,7 +75,7 @@ pub(super) fn whole(facts: &Facts<'_>) -> Value {
     let known: HashMap<&str, _> = table.backends().map(|backend| (backend.id().as_str(), backend)).collect();
     let in_order = config.backends.keys().filter_map(|id| known.get(id.as_str()));
     let shown = in_order.map(|known| backend(known, totals.get(known), shared, moment));
-    let reports = facts.reloads.recent();
+    let reloads = facts.reloads.shown();
     json!({
         "schema": SCHEMA,
         "now": time(moment.unix),
@@ -88,10 +88,10 @@ pub(super) fn whole(facts: &Facts<'_>) -> Value {
             "requests_in_flight": shared.live(),
             "streams_in_flight": streams(table),
         },
-        "config": configuration(facts),
+        "config": configuration(facts, &reloads),
         "routes": table.entries().into_iter().map(|entry| route(entry, moment)).collect::<Vec<_>>(),
         "backends": shown.collect::<Vec<_>>(),
-        "reloads": reports.iter().map(|report| report.shown()).collect::<Vec<_>>(),
+        "reloads": reloads.recent.iter().map(|report| report.shown()).collect::<Vec<_>>(),
         "events": events::recent(),
     })
 }
@@ -145,23 +145,22 @@ fn hash(value: &Value, into: &mut DefaultHasher) {
     }
 }
 
-fn configuration(facts: &Facts<'_>) -> Value {
-    let reports = facts.reloads.recent();
-    let applied = reports.iter().find(|report| report.result == ReloadResult::Applied);
+fn configuration(facts: &Facts<'_>, reloads: &Shown) -> Value {
+    let Standing { hash, on_disk, earlier, trial } = &reloads.standing;
+    let applied = reloads.recent.iter().find(|report| report.result == ReloadResult::Applied);
     let started = Duration::from_secs(facts.shared.started_at);
-    let trial = facts.reloads.trial();
     json!({
-        "hash": facts.table.config.hash,
+        "hash": hash,
         "loaded_at": time(applied.map_or(started, |report| report.at)),
-        "on_disk": facts.reloads.on_disk().name(),
+        "on_disk": on_disk.name(),
         "restart_required": applied.map(|report| report.restart.clone()).unwrap_or_default(),
         "rollback": {
             "enabled": facts.table.config.reload.rollback.enabled,
-            "earlier": facts.reloads.earlier(),
-            "watching": trial.as_ref().map(|trial| trial.routes.clone()).unwrap_or_default(),
-            "until": trial.map(|trial| facts.moment.date(trial.until)),
+            "earlier": earlier,
+            "watching": trial.as_ref().map(|trial| trial.routes.as_slice()).unwrap_or_default(),
+            "until": trial.as_ref().map(|trial| facts.moment.date(trial.until)),
         },
-        "watch": facts.reloads.watch().map(Listening::name),
+        "watch": reloads.watch.map(Listening::name),
     })
 }
 

@@ -173,51 +173,65 @@ impl OnDisk {
     }
 }
 
-/// The file as it is known.
-#[derive(Debug, Default)]
+/// The configuration in force and its past, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Hash of the configuration that every worker routes by.
+    pub hash: String,
+    /// How the file stands to it.
+    pub on_disk: OnDisk,
+    /// Hashes of the configurations that can come back, the next one first.
+    pub earlier: Vec<String>,
+    /// The trial under way.
+    pub trial: Option<Trial>,
+}
+
+/// All that operators are shown.
+#[derive(Default)]
 struct Known {
-    on_disk: OnDisk,
+    standing: Standing,
     watch: Option<Listening>,
-    earlier: Vec<String>,
-    trial: Option<Trial>,
+    recent: VecDeque<Arc<ReloadReport>>,
+}
+
+/// One moment of what is known: it agrees with itself.
+pub(super) struct Shown {
+    pub(super) standing: Standing,
+    /// How changes of the file are noticed; none before that is known.
+    pub(super) watch: Option<Listening>,
+    /// All reports that are kept, newest first.
+    pub(super) recent: Vec<Arc<ReloadReport>>,
 }
 
 /// The last reports, and how the file is doing.
 pub struct Reloads {
     known: Mutex<Known>,
-    recent: Mutex<VecDeque<Arc<ReloadReport>>>,
     told: broadcast::Sender<Arc<ReloadReport>>,
 }
 
-impl Default for Reloads {
-    fn default() -> Self {
-        Self { known: Mutex::default(), recent: Mutex::default(), told: broadcast::channel(KEPT).0 }
-    }
-}
-
 impl Reloads {
-    /// Keeps a report and tells whoever waits for it.
-    pub fn push(&self, report: ReloadReport) {
-        let report = Arc::new(report);
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.truncate(KEPT - 1);
-        recent.push_front(Arc::clone(&report));
-        // Nobody has to be waiting.
-        let _ = self.told.send(report);
+    /// Of a process that has begun with the configuration of that hash.
+    pub fn new(hash: String) -> Self {
+        let known = Known { standing: Standing { hash, ..Standing::default() }, ..Known::default() };
+        Self { known: Mutex::new(known), told: broadcast::channel(KEPT).0 }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says how the file on the disk stands to the configuration in force; how it stood before comes back.
-    pub fn set_on_disk(&self, on_disk: OnDisk) -> OnDisk {
-        std::mem::replace(&mut self.known().on_disk, on_disk)
-    }
-
-    /// How the file on the disk stands to the configuration in force.
-    pub fn on_disk(&self) -> OnDisk {
-        self.known().on_disk
+    /// Shows what stands now together with the report of what brought it, and tells whoever waits for that.
+    pub fn show(&self, standing: Standing, report: Option<ReloadReport>) {
+        let report = report.map(Arc::new);
+        let mut known = self.known();
+        known.standing = standing;
+        if let Some(report) = report {
+            known.recent.truncate(KEPT - 1);
+            known.recent.push_front(Arc::clone(&report));
+            drop(known);
+            // Nobody has to be waiting.
+            let _ = self.told.send(report);
+        }
     }
 
     /// Says how changes of the file are noticed.
@@ -225,30 +239,10 @@ impl Reloads {
         self.known().watch = Some(how);
     }
 
-    /// Says which configurations can come back, the next one first, and which trial is under way.
-    pub fn set_past(&self, earlier: Vec<String>, trial: Option<Trial>) {
-        let mut known = self.known();
-        (known.earlier, known.trial) = (earlier, trial);
-    }
-
-    /// Hashes of the configurations that can come back, the next one first.
-    pub(super) fn earlier(&self) -> Vec<String> {
-        self.known().earlier.clone()
-    }
-
-    /// The trial under way.
-    pub(super) fn trial(&self) -> Option<Trial> {
-        self.known().trial.clone()
-    }
-
-    /// How changes of the file are noticed; none before that is known.
-    pub(super) fn watch(&self) -> Option<Listening> {
-        self.known().watch
-    }
-
-    /// All that are kept, newest first.
-    pub(super) fn recent(&self) -> Vec<Arc<ReloadReport>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// Everything, as of this moment.
+    pub(super) fn shown(&self) -> Shown {
+        let known = self.known();
+        Shown { standing: known.standing.clone(), watch: known.watch, recent: known.recent.iter().cloned().collect() }
     }
 }
 
@@ -332,21 +326,34 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept() {
-        let reloads = Reloads::default();
+        let reloads = Reloads::new("first".to_owned());
         for number in 0..KEPT + 5 {
-            reloads.push(report(Trigger::File, &number.to_string()));
+            reloads.show(Standing::default(), Some(report(Trigger::File, &number.to_string())));
         }
-        let kept: Vec<String> = reloads.recent().iter().map(|report| report.from.clone()).collect();
+        let kept: Vec<String> = reloads.shown().recent.iter().map(|report| report.from.clone()).collect();
         assert_eq!((kept.len(), kept[0].as_str(), kept[KEPT - 1].as_str()), (KEPT, "24", "5"));
+    }
+
+    #[test]
+    fn what_is_shown_is_of_one_moment() {
+        let reloads = Reloads::new("first".to_owned());
+        assert_eq!((reloads.shown().standing.hash.as_str(), reloads.shown().recent.len()), ("first", 0));
+        let second = Standing { hash: "second".to_owned(), earlier: vec!["first".to_owned()], ..Standing::default() };
+        reloads.show(second, Some(report(Trigger::File, "first")));
+        let Shown { standing, recent, .. } = reloads.shown();
+        assert_eq!((standing.hash.as_str(), standing.earlier), ("second", vec![recent[0].from.clone()]));
+        reloads.show(Standing { on_disk: OnDisk::Missing, ..Standing::default() }, None);
+        assert_eq!((reloads.shown().standing.on_disk, reloads.shown().recent.len()), (OnDisk::Missing, 1));
     }
 
     #[actix::test]
     async fn a_caller_hears_of_its_own_reload_and_not_of_another() {
-        let reloads = Arc::new(Reloads::default());
+        let reloads = Arc::new(Reloads::new(String::new()));
         let tells = Arc::clone(&reloads);
         let trip = Box::new(move || {
-            tells.push(report(Trigger::File, "another"));
-            tells.push(report(Trigger::Admin, "ours"));
+            for (trigger, from) in [(Trigger::File, "another"), (Trigger::Admin, "ours")] {
+                tells.show(Standing::default(), Some(report(trigger, from)));
+            }
         });
         let (back, mut called) = mpsc::channel(1);
         let rehearse: Rehearse = Arc::new(|| report(Trigger::Admin, "rehearsed"));
