@@ -284,7 +284,8 @@ fn the_document_tells_what_has_happened_and_whether_anything_has() {
     let providers = Providers::pair();
     let gateway = Gateway::start(providers.yaml(""));
     let ask = |query: &str| gateway.operate(&Ask::get(&format!("/admin/status{query}")));
-    let whole = ask("").json();
+    // The file's watch begins beside the listeners, and says so here.
+    let whole = wait_for("the watch", || Some(ask("").json()).filter(|whole| whole["config"]["watch"].is_string()));
     let revision = whole["revision"].as_u64().unwrap();
     gateway.ask(&Ask::chat("r"));
     assert_eq!(ask(&format!("?since={revision}")).status(), 304, "a request changes nothing but counts");
