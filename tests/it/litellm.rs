@@ -132,6 +132,7 @@ fn a_deployment_cools_down_after_its_allowed_fails() {
         assert_eq!(ask(&gateway, "gpt-4o").status(), 200);
         (2 <= providers.calls("eu")).then_some(())
     });
+    gateway.wait_event("circuit changed");
     for _ in 0..20 {
         assert_eq!(ask(&gateway, "gpt-4o").status(), 200);
     }
