@@ -106,7 +106,7 @@ fn never_longer_than_half_the_time_left() {
 fn who_leaves_the_line_lets_the_others_move_up() {
     let providers = one();
     let gateway = narrow(&providers, "max_wait: 10s");
-    providers.rules("one", vec![Rule::from(Fault::Latency(Delay::Fixed(600.0))).times(1)]);
+    providers.rules("one", vec![Rule::from(Fault::Latency(Delay::Fixed(2_500.0))).times(1)]);
     let mut first = gateway.connect();
     first.send(&numbered(0));
     gateway.wait_scrape("the call", |scrape| scrape.sum("breakwater_attempts_in_flight", &[]) == 1.0);

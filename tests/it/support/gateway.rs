@@ -225,6 +225,8 @@ impl Gateway {
     /// Waits for its end.
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let status = wait_for("the gateway's end", || self.child.try_wait().unwrap());
+        // Its last words may still stand in the pipes.
+        [&self.out, &self.err].iter().for_each(|pipe| pipe.wait_over());
         self.ended = Some(status);
         status
     }
@@ -290,6 +292,16 @@ impl Lines {
     fn last(&self, count: usize) -> String {
         let lines = self.all();
         lines[lines.len().saturating_sub(count)..].join("\n")
+    }
+
+    fn wait_over(&self) {
+        let until = clock::now().plus(PATIENCE);
+        let mut pipe = self.lock();
+        while !pipe.is_over {
+            let left = until.since(clock::now());
+            assert!(!left.is_zero(), "the pipe is still open");
+            pipe = self.0.1.wait_timeout(pipe, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
