@@ -234,11 +234,14 @@ impl Proxy {
             };
             // Its permit has been given back, unless it rides on in a relay.
             self.router.queues().wake();
-            let now = clock::now();
-            trip.record.outside += now.since(run.begun);
             match attempted {
-                Attempted::Served(served) => return trip.serve(*served, last, &plan),
+                Attempted::Served(served) => {
+                    trip.record.outside += served.at.since(run.begun);
+                    return trip.serve(*served, last, &plan);
+                }
                 Attempted::Failed(failure) => {
+                    let now = clock::now();
+                    trip.record.outside += now.since(run.begun);
                     if let Some(reply) = trip.after(failure, last, &mut plan, now) {
                         return reply;
                     }

@@ -171,8 +171,9 @@ async fn ask(upstream: &Upstream, subject: &Subject) -> Result<Grant, String> {
     let body = [Bytes::from(grant::question(identity))];
     let request =
         Request { uri: &uri, method: &Method::POST, tls: subject.tls.as_ref(), headers: &headers, body: &body };
-    let until = clock::now().plus(ANSWER_LIMIT);
-    let limits = Limits { connect: clock::now().plus(CONNECT_LIMIT), head: until };
+    let begun = clock::now();
+    let until = begun.plus(ANSWER_LIMIT);
+    let limits = Limits { begun, connect: begun.plus(CONNECT_LIMIT), head: until };
     let unanswered = |error| format!("the authority does not answer: {error:?}");
     let mut answer = upstream.send(&request, limits).await.map_err(unanswered)?;
     let status = answer.status.as_u16();

@@ -172,7 +172,7 @@ impl Check<'_> {
             }
         };
         let request = Request { uri: &uri, method: &method, tls: subject.tls.as_ref(), headers: &headers, body };
-        let limits = Limits { connect: self.deadline, head: self.deadline };
+        let limits = Limits { begun: clock::now(), connect: self.deadline, head: self.deadline };
         let sent = self.errand.tools.upstream.send(&request, limits).await;
         sent.map_err(|error| (class_of(error), None))
     }

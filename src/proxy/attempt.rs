@@ -88,10 +88,10 @@ impl Attempt {
     }
 
     /// The head of an answer has come.
-    pub fn reached(&self) {
-        // Only a trial has to say so, and only then is the time of it asked.
+    pub fn reached(&self, now: Instant) {
+        // Only a trial has to say so.
         if let Some(permit) = self.permit.as_ref().filter(|permit| permit.is_any_probe()) {
-            permit.reached(clock::now());
+            permit.reached(now);
         }
     }
 

@@ -161,7 +161,7 @@ impl Proxy {
             Ok(sent) => sent,
             Err((class, said)) => return stage.fail(attempt, class, None, said),
         };
-        stage.learn(&attempt, answer.fields());
+        stage.learn(&attempt, &answer);
         let status = answer.status;
         if !status.is_success() {
             return stage.answered(attempt, answer).await;
@@ -190,11 +190,16 @@ impl Proxy {
         let trace = errand.trace.zip(stage.span).map(|(trace, span)| trace.header(&span));
         let trace = trace.and_then(|header| HeaderValue::try_from(header).ok());
         let (client, own) = (errand.call.headers, target.headers());
-        let limits = Limits { connect: stage.clocks.connect, head: stage.clocks.head };
+        let Clocks { begun, connect, head, .. } = stage.clocks;
+        let mut limits = Limits { begun, connect, head };
         let bearer = match target.token() {
             None => None,
             // To the provider it would be a call without a credential: the answer is known.
-            Some(token) => Some(token.header(limits.connect).await.ok_or((Class::Auth, Said::Nothing))?),
+            Some(token) => {
+                let header = token.header(limits.connect).await.ok_or((Class::Auth, Said::Nothing))?;
+                limits.begun = clock::now();
+                Some(header)
+            }
         };
         let (request_id, trace) = (&errand.shown_id, trace.as_ref());
         let headers = ToProvider { client, also, own, request_id, bearer: bearer.as_ref(), trace };
@@ -225,6 +230,7 @@ impl Proxy {
                 let (class, said, _) = stage.error_answer(answer, body);
                 return Err((class, said));
             }
+            limits.begun = clock::now();
             target.note_usage_refused();
             attempt.resent(ResendReason::StreamOptions);
         }
@@ -276,20 +282,21 @@ impl Stage<'_> {
     }
 
     /// What the head of an answer says beside the answer: that the host is there, and what is left of the quota.
-    fn learn(&self, attempt: &Attempt, head: &Fields) {
-        attempt.reached();
+    fn learn(&self, attempt: &Attempt, answer: &Answer) {
+        let (head, at) = (answer.fields(), answer.at);
+        attempt.reached(at);
         let backend = &self.candidate.backend;
         let quota = &backend.config().policy.quota;
         if quota.learned {
             let left = hint_headers::left(head);
             if left != Sample::default() {
-                backend.scopes().ledger.note(&left, clock::now());
+                backend.scopes().ledger.note(&left, at);
             }
         }
         if quota.ptu_target_utilization.is_some()
             && let Some(share) = hint_headers::utilization(head)
         {
-            backend.scopes().ledger.note_utilization(share, clock::now());
+            backend.scopes().ledger.note_utilization(share, at);
         }
     }
 

@@ -77,6 +77,8 @@ pub enum Error {
 /// Time limits of one exchange up to the answer's head.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// When the exchange begins.
+    pub begun: Instant,
     /// No connection by then: [`Error::ConnectTimeout`].
     pub connect: Instant,
     /// No head by then: [`Error::HeadTimeout`].
@@ -105,6 +107,8 @@ pub struct Answer {
     pub body: AnswerBody,
     /// Whether a dead reused connection was replaced on the way: a free resend.
     pub resent: bool,
+    /// When its head had come.
+    pub at: Instant,
     fields: Fields,
 }
 
@@ -228,6 +232,14 @@ enum Source {
 }
 
 impl AnswerBody {
+    /// Whether its end has come together with the head.
+    pub fn came_whole(&self) -> bool {
+        match &self.0 {
+            Source::Link(body) => body.came_whole(),
+            Source::Upload(_) | Source::Stream(_) => false,
+        }
+    }
+
     /// The next bytes, `None` at a whole body's end.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
         match &mut self.0 {

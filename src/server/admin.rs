@@ -154,7 +154,7 @@ impl Desk {
         if *method != known.method() {
             return Err(Refusal::Fault(Fault::MethodNotAllowed(known.allowed())));
         }
-        let body = api::read_body(&mut payload, request.headers(), MAX_BODY_BYTES).await.map_err(Refusal::Fault)?;
+        let body = api::read_body(&mut payload, request.headers(), MAX_BODY_BYTES).await.map_err(Refusal::Fault)?.body;
         let asker = Asker { peer: request.peer_addr() };
         match known {
             Known::Status => self.status(request),

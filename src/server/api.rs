@@ -119,9 +119,12 @@ async fn enter<'a>(
     if operation.group == Group::Models {
         return Err(super::status::models(table, &operation, key, worker.shared.started_at));
     }
-    let body = read_body(payload, request.headers(), config.server.max_request_bytes).await.map_err(Reply::Fault)?;
+    let Received { body, has_waited } =
+        read_body(payload, request.headers(), config.server.max_request_bytes).await.map_err(Reply::Fault)?;
     record.request_bytes = body.len();
-    record.receive(clock::now());
+    if has_waited {
+        record.receive(clock::now());
+    }
     let query = request.uri().query().unwrap_or_default();
     Ok(Call { method: request.method(), operation, query, headers: request.headers(), body, key, hold: None })
 }
@@ -207,21 +210,39 @@ fn overloaded() -> Reply {
     Reply::Own(words, waits, RequestOutcome::Rejected)
 }
 
+/// A request's body.
+pub(super) struct Received {
+    pub(super) body: Bytes,
+    /// Whether it had not come with its head.
+    has_waited: bool,
+}
+
 /// Reads a body of at most `most` bytes. One that came in one piece is not copied.
-pub(super) async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: usize) -> Result<Bytes, Fault> {
+pub(super) async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: usize) -> Result<Received, Fault> {
+    let mut has_waited = false;
+    let body = read_pieces(payload, headers, most, &mut has_waited).await?;
+    Ok(Received { body, has_waited })
+}
+
+async fn read_pieces(
+    payload: &mut Payload,
+    headers: &HeaderMap,
+    most: usize,
+    has_waited: &mut bool,
+) -> Result<Bytes, Fault> {
     let declared = forward::content_length(headers);
     if declared.is_some_and(|length| most < length) {
         return Err(Fault::TooLarge(most));
     }
-    let Some(first) = next_piece(payload).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next_piece(payload, has_waited).await? else { return Ok(Bytes::new()) };
     if most < first.len() {
         return Err(Fault::TooLarge(most));
     }
-    let Some(second) = next_piece(payload).await? else { return Ok(first) };
+    let Some(second) = next_piece(payload, has_waited).await? else { return Ok(first) };
     let mut body = BytesMut::with_capacity(declared.unwrap_or(FIRST_ROOM).max(first.len() + second.len()));
     body.extend_from_slice(&first);
     body.extend_from_slice(&second);
-    while let Some(piece) = next_piece(payload).await? {
+    while let Some(piece) = next_piece(payload, has_waited).await? {
         if most < body.len() + piece.len() {
             return Err(Fault::TooLarge(most));
         }
@@ -230,14 +251,18 @@ pub(super) async fn read_body(payload: &mut Payload, headers: &HeaderMap, most: 
     Ok(body.freeze())
 }
 
-async fn next_piece(payload: &mut Payload) -> Result<Option<Bytes>, Fault> {
+async fn next_piece(payload: &mut Payload, has_waited: &mut bool) -> Result<Option<Bytes>, Fault> {
     // A request is served from its head on, and its body mostly lies behind it in the same buffer: one turn later it is here,
     // and needs no timer.
-    let here = poll_immediate(payload.next()).await;
+    let mut here = poll_immediate(payload.next()).await;
+    if here.is_none() {
+        a_turn().await;
+        here = poll_immediate(payload.next()).await;
+    }
     let piece = match here {
         Some(piece) => Ok(piece),
         None => {
-            a_turn().await;
+            *has_waited = true;
             tokio::time::timeout(BODY_GAP, payload.next()).await
         }
     };

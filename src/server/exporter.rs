@@ -125,8 +125,9 @@ impl Exporter {
         };
         let (uri, method) = (&self.uri, &Method::POST);
         let request = Request { uri, method, tls: self.tls.as_ref(), headers: &headers, body: &body };
-        let until = clock::now().plus(SEND_LIMIT);
-        let limits = Limits { connect: until, head: until };
+        let begun = clock::now();
+        let until = begun.plus(SEND_LIMIT);
+        let limits = Limits { begun, connect: until, head: until };
         let mut answer = self.upstream.send(&request, limits).await.map_err(|error| format!("{error:?}"))?;
         // Read to its end, so that its connection can be used again.
         let rest = async { while let Some(Ok(_)) = answer.body.chunk().await {} };

@@ -64,8 +64,8 @@ impl Stage<'_> {
     /// An answer that is read to its end before a byte leaves: so truncation, garbage and an HTML page still fail over.
     pub(super) async fn whole(&self, attempt: Attempt, mut answer: Answer) -> Attempted {
         let expected = expected(&self.errand.call.operation, self.errand.call.method);
-        let content_type = answer.text(Asked::ContentType).to_owned();
-        let is_json = unary::is_type(&content_type, "application/json");
+        let content_type = answer.text(Asked::ContentType);
+        let is_legible = ["application/json", "text/html"].iter().any(|kind| unary::is_type(content_type, kind));
         if let Some(coding) = coding(&answer) {
             let accepted = forward::text(self.errand.call.headers, &ACCEPT_ENCODING).to_ascii_lowercase();
             if !accepted.split(',').any(|name| name.split(';').next().unwrap_or_default().trim() == coding) {
@@ -73,9 +73,10 @@ impl Stage<'_> {
             }
             return self.raw(attempt, answer).await;
         }
-        if expected == Expected::Anything && !is_json && !unary::is_type(&content_type, "text/html") {
+        if expected == Expected::Anything && !is_legible {
             return self.raw(attempt, answer).await;
         }
+        let came_whole = answer.body.came_whole();
         let body = match read(&mut answer.body, MAX_WHOLE_BYTES, &self.clocks).await {
             Ok(body) => body,
             Err(Unread::TooLong(chunks)) => return self.commit_raw(attempt, answer, chunks),
@@ -84,7 +85,7 @@ impl Stage<'_> {
                 return self.fail(attempt, class, None, said);
             }
         };
-        let usage = match unary::judge(expected, &content_type, &body) {
+        let usage = match unary::judge(expected, answer.text(Asked::ContentType), &body) {
             Judgement::Good(usage) => usage,
             Judgement::Malformed => return self.fail(attempt, Class::Malformed, None, Said::Nothing),
             Judgement::Failed(error) => return self.in_band(attempt, answer.fields(), error.fields),
@@ -96,7 +97,7 @@ impl Stage<'_> {
             }
             None => {}
         }
-        let at = clock::now();
+        let at = if came_whole { answer.at } else { clock::now() };
         self.note_objects(&body, at);
         attempt.succeed(at);
         // No other answers have one, and those of embeddings and images are long.

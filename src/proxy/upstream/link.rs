@@ -88,8 +88,7 @@ impl Missed {
 /// # Errors
 /// Why no head came.
 pub(super) async fn send(pool: &Rc<Pool>, request: &Request<'_>, limits: Limits) -> Result<Answer, Error> {
-    let (uri, tls) = (request.uri, request.tls);
-    let now = clock::now();
+    let (uri, tls, now) = (request.uri, request.tls, limits.begun);
     // Unconstrained: a socket that is not asked because the task has done enough would look quiet.
     let idle = unconstrained(poll_fn(|cx| Poll::Ready(pool.take(uri, tls, now, cx)))).await;
     let resent = idle.is_some();
@@ -271,8 +270,9 @@ impl Link {
         let Arrived { head: AnswerHead { status, fields, body, is_kept }, content, is_in_step } = arrived;
         let (pool, is_kept) = (Rc::clone(pool), is_kept && is_in_step);
         let mut rest = LinkBody { link: Some(self), pool, body, content, block: BytesMut::new(), is_kept, error: None };
-        rest.let_go();
-        Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false }
+        let at = clock::now();
+        rest.let_go(at);
+        Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false, at }
     }
 }
 
@@ -303,19 +303,26 @@ impl LinkBody {
                 Ok(content) => self.content = content,
                 Err(error) => (self.link, self.error) = (None, Some(error)),
             }
-            self.let_go();
+            if self.body == Body::Complete {
+                self.let_go(clock::now());
+            }
         }
         Poll::Ready(Some(Ok(std::mem::take(&mut self.content))))
     }
 
+    /// Whether nothing more has to come.
+    pub(super) fn came_whole(&self) -> bool {
+        self.link.is_none() && self.error.is_none()
+    }
+
     /// Parts from the link if the body is whole.
-    fn let_go(&mut self) {
+    fn let_go(&mut self, now: Instant) {
         if self.body != Body::Complete {
             return;
         }
         if let Some(mut link) = self.link.take().filter(|_| self.is_kept) {
             link.is_reused = true;
-            self.pool.put(link, clock::now());
+            self.pool.put(link, now);
         }
     }
 }

@@ -301,7 +301,7 @@ async fn exchange(seat: Seat, request: &Request<'_>, limits: Limits) -> Result<A
     let status = status.map_err(|_| Lost::by(Error::Malformed))?;
     let fields = Fields::of_map(HeaderMap::from(parts.headers));
     let body = AnswerBody(Source::Stream(Box::new(StreamBody { stream, is_over: false, _seat: seat })));
-    Ok(Answer { status, fields, body, resent: false })
+    Ok(Answer { status, fields, body, resent: false, at: clock::now() })
 }
 
 /// The request's head. What belongs to a connection has no place here (RFC 9113 8.2.2).

@@ -104,7 +104,7 @@ pub(super) async fn jam(socket: &TcpStream) {
 
 fn soon() -> Limits {
     let now = clock::now();
-    Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_secs(10)) }
+    Limits { begun: now, connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_secs(10)) }
 }
 
 async fn send(upstream: &Upstream, port: u16, body: &[Bytes], limits: Limits) -> Result<Answer, Error> {
@@ -414,12 +414,14 @@ fn limits_end_what_hangs() {
     run(async {
         let port = serve(vec![vec![vec![Act::Hang]]]).await;
         let now = clock::now();
-        let limits = Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
+        let limits =
+            Limits { begun: now, connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
         let outcome = send(&Upstream::new(), port, &[], limits).await.map(|_| ());
         assert_eq!(outcome, Err(Error::HeadTimeout));
         let port = serve(vec![vec![vec![Act::Hang]]]).await;
         let now = clock::now();
-        let limits = Limits { connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
+        let limits =
+            Limits { begun: now, connect: now.plus(Duration::from_secs(5)), head: now.plus(Duration::from_millis(30)) };
         let outcome = send(&Upstream::new(), port, &bodies()[1], limits).await.map(|_| ());
         assert_eq!(outcome, Err(Error::HeadTimeout));
     });

@@ -102,8 +102,8 @@ async fn exchange_once(client: &Client, request: &Request<'_>, limits: Limits) -
         Ok(Ok(response)) => {
             let status = response.status();
             let fields = Fields::of_map(response.headers().clone());
-            let body = UploadBody { response, exchange, end: None };
-            Ok(Answer { status, fields, body: AnswerBody(Source::Upload(Box::new(body))), resent: false })
+            let body = AnswerBody(Source::Upload(Box::new(UploadBody { response, exchange, end: None })));
+            Ok(Answer { status, fields, body, resent: false, at: clock::now() })
         }
         Ok(Err(_)) => Err(Missed {
             error: reason(&exchange),

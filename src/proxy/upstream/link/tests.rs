@@ -31,7 +31,7 @@ fn what_comes_on_a_reused_link_before_anything_was_sent_is_no_answer() {
             pool.put(link_of(socket, pool.endpoint(&uri, None), true), clock::now());
             let now = clock::now();
             let head = now.plus(Duration::from_secs(5));
-            let limits = Limits { connect: head, head };
+            let limits = Limits { begun: now, connect: head, head };
             let headers = |_: &mut HeaderMap| {};
             let request = Request { uri: &uri, method: &Method::GET, tls: None, headers: &headers, body: &[] };
             let serve = async {
