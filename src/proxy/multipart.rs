@@ -1,5 +1,6 @@
 //! The `model` part of a multipart form: found and replaced, all other bytes kept (spec/wire.md 1.2, 2.3).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -45,7 +46,7 @@ impl Form {
     pub fn rewrite(&self, model: &str) -> Parts {
         match self.model.clone() {
             Some(span) if self.bytes[span.clone()] != *model.as_bytes() => {
-                splice(&self.bytes, &[Edit { span, text: model.to_owned() }])
+                splice(&self.bytes, &[Edit { span, text: Cow::Borrowed(model) }])
             }
             _ => Parts::whole(self.bytes.clone()),
         }
@@ -153,7 +154,7 @@ mod tests {
         let bytes = form(&[("name=\"model\"; filename=\"x\"", "abc"), ("name=model2", "y"), ("name=\"empty\"", "")]);
         let found = scan(TYPE, bytes.clone()).unwrap();
         assert_eq!(found.model(), None);
-        assert_eq!(found.rewrite("m").slices, [bytes]);
+        assert_eq!(*found.rewrite("m").slices, [bytes]);
     }
 
     #[test]

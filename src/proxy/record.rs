@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::HeaderValue;
+use bytes::Bytes;
 
 use super::finish::FinishReason;
 use super::hold::Hold;
@@ -128,6 +129,15 @@ impl Drop for Live {
     }
 }
 
+/// An id as the owner of a header's bytes: its copies on the way share it.
+struct IdText(Arc<str>);
+
+impl AsRef<[u8]> for IdText {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
 impl Record {
     /// Begins the record of a request. `unrouted` counts it as long as it has no route; without a `log` it writes no line,
     /// and of plain successes the share that stands beside it. `live` is dropped with it.
@@ -138,7 +148,8 @@ impl Record {
         log: Option<(WorkerLog, f64)>,
         live: Live,
     ) -> Self {
-        let shown_id = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"));
+        let shown_id = Bytes::from_owner(IdText(Arc::clone(&id)));
+        let shown_id = HeaderValue::from_maybe_shared(shown_id).unwrap_or(HeaderValue::from_static("-"));
         Self {
             id,
             shown_id,

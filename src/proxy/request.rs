@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::json::{self, Member, Members};
 use crate::error::Fault;
@@ -17,7 +18,7 @@ use crate::error::Fault;
 pub struct RequestBody {
     pub(super) bytes: Bytes,
     /// All values of `model` in order; the last one routes.
-    pub(super) models: Vec<Range<usize>>,
+    pub(super) models: SmallVec<[Range<usize>; 1]>,
     model: ModelText,
     pub(super) stream_options: Option<Range<usize>>,
     /// The value of `include_usage` inside the last `stream_options`.
@@ -89,7 +90,7 @@ impl RequestBody {
     fn over(bytes: Bytes) -> Self {
         Self {
             bytes,
-            models: Vec::new(),
+            models: SmallVec::new(),
             model: ModelText::Missing,
             stream_options: None,
             include_usage: None,

@@ -1,8 +1,10 @@
 //! Splices a scanned body for one backend: a list of slices, never a second copy of a large body (spec/wire.md 2.3, 2.4).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::{SmallVec, smallvec};
 
 use super::json::{self, Members};
 use super::request::RequestBody;
@@ -33,7 +35,7 @@ pub enum ModelRewrite<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
     /// The slices; never empty.
-    pub slices: Vec<Bytes>,
+    pub slices: SmallVec<[Bytes; 1]>,
     /// Their length together, in bytes: the content-length.
     pub length: usize,
 }
@@ -41,7 +43,7 @@ pub struct Parts {
 impl Parts {
     /// One unchanged buffer.
     pub fn whole(bytes: Bytes) -> Self {
-        Self { length: bytes.len(), slices: vec![bytes] }
+        Self { length: bytes.len(), slices: smallvec![bytes] }
     }
 }
 
@@ -49,13 +51,16 @@ impl Parts {
 const JOIN_BELOW: usize = 16 << 10;
 
 /// One replacement: these bytes of the original become that text.
-pub(super) struct Edit {
+pub(super) struct Edit<'a> {
     pub(super) span: Range<usize>,
-    pub(super) text: String,
+    pub(super) text: Cow<'a, str>,
 }
 
+/// Most bodies have their model replaced, and nothing else.
+type Edits<'a> = SmallVec<[Edit<'a>; 1]>;
+
 /// Applies edits that are sorted and do not overlap.
-pub(super) fn splice(bytes: &Bytes, edits: &[Edit]) -> Parts {
+pub(super) fn splice(bytes: &Bytes, edits: &[Edit<'_>]) -> Parts {
     if edits.is_empty() {
         return Parts::whole(bytes.clone());
     }
@@ -73,20 +78,25 @@ pub(super) fn splice(bytes: &Bytes, edits: &[Edit]) -> Parts {
         joined.put_slice(&bytes[at..]);
         return Parts::whole(joined.freeze());
     }
-    let mut slices = Vec::with_capacity(2 * edits.len() + 1);
+    let mut slices = SmallVec::with_capacity(2 * edits.len() + 1);
     for edit in edits {
         slices.push(bytes.slice(at..edit.span.start));
         slices.push(Bytes::copy_from_slice(edit.text.as_bytes()));
         at = edit.span.end;
     }
     slices.push(bytes.slice(at..));
-    slices.retain(|slice| !slice.is_empty());
+    slices.retain(|slice: &mut Bytes| !slice.is_empty());
     Parts { slices, length }
+}
+
+/// Whether a JSON string says it by the same bytes.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\')
 }
 
 /// Text as a JSON string with its quotes.
 pub(super) fn quote(text: &str) -> String {
-    if text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
+    if is_plain(text) {
         let mut quoted = String::with_capacity(text.len() + 2);
         quoted.push('"');
         quoted.push_str(text);
@@ -99,7 +109,7 @@ pub(super) fn quote(text: &str) -> String {
 impl RequestBody {
     /// The body for one backend, spliced from the original bytes; the same single buffer if nothing changes.
     pub fn rewrite(&self, rewrite: &Rewrite<'_>) -> Parts {
-        let mut edits = Vec::with_capacity(self.models.len() + self.removable.len() + 2);
+        let mut edits = Edits::new();
         let mut appended = String::new();
         self.edit_model(rewrite.model, &mut edits, &mut appended);
         let removed = self.edit_removed(rewrite.strip_priority, &mut edits);
@@ -114,16 +124,16 @@ impl RequestBody {
             // Each appended member begins with a comma; an object left without members wants none before the first.
             let is_bare = self.member_count == removed;
             let text = if is_bare { appended.split_off(1) } else { appended };
-            edits.push(Edit { span: self.close..self.close, text });
+            edits.push(Edit { span: self.close..self.close, text: text.into() });
         }
         splice(&self.bytes, &edits)
     }
 
-    fn edit_model(&self, model: ModelRewrite<'_>, edits: &mut Vec<Edit>, appended: &mut String) {
+    fn edit_model<'a>(&self, model: ModelRewrite<'a>, edits: &mut Edits<'a>, appended: &mut String) {
         let (ModelRewrite::Replace(name) | ModelRewrite::ReplaceOrAdd(name)) = model;
         for span in &self.models {
             if json::string(&self.bytes[span.clone()]).is_none_or(|text| text != name) {
-                edits.push(Edit { span: span.clone(), text: quote(name) });
+                edits.push(replacing(&self.bytes, span.clone(), name));
             }
         }
         if self.models.is_empty() && matches!(model, ModelRewrite::ReplaceOrAdd(_)) {
@@ -132,7 +142,7 @@ impl RequestBody {
     }
 
     /// Cuts each member with exactly one comma: the one before it, or the one after it while nothing is kept before it.
-    fn edit_removed(&self, strip_priority: bool, edits: &mut Vec<Edit>) -> usize {
+    fn edit_removed(&self, strip_priority: bool, edits: &mut Edits<'_>) -> usize {
         let mut removed = 0;
         for entry in self.removable.iter().filter(|entry| strip_priority || !entry.is_priority) {
             let (key, value) = (&entry.member.key, &entry.member.value);
@@ -144,26 +154,26 @@ impl RequestBody {
                     key.start - 1..end
                 }
             };
-            edits.push(Edit { span, text: String::new() });
+            edits.push(Edit { span, text: Cow::Borrowed("") });
             removed += 1;
         }
         removed
     }
 
-    fn edit_usage(&self, edits: &mut Vec<Edit>, appended: &mut String) {
+    fn edit_usage(&self, edits: &mut Edits<'_>, appended: &mut String) {
         const ASK: &str = "{\"include_usage\":true}";
         let Some(span) = self.stream_options.clone() else {
             return append(appended, "stream_options", ASK);
         };
         if let Some(value) = self.include_usage.clone() {
-            return edits.push(Edit { span: value, text: "true".to_owned() });
+            return edits.push(Edit { span: value, text: Cow::Borrowed("true") });
         }
         match &self.bytes[span.clone()] {
-            b"null" => edits.push(Edit { span, text: ASK.to_owned() }),
+            b"null" => edits.push(Edit { span, text: Cow::Borrowed(ASK) }),
             [b'{', inside @ ..] => {
                 let is_empty = inside.get(json::skip_blanks(inside, 0)) == Some(&b'}');
                 let text = if is_empty { "\"include_usage\":true" } else { "\"include_usage\":true," };
-                edits.push(Edit { span: span.start + 1..span.start + 1, text: text.to_owned() });
+                edits.push(Edit { span: span.start + 1..span.start + 1, text: Cow::Borrowed(text) });
             }
             // Neither object nor null: the provider answers for it.
             _ => {}
@@ -180,6 +190,14 @@ impl RequestBody {
                 append(appended, name, value);
             }
         }
+    }
+}
+
+/// The edit that makes the value at `span` the string `name`.
+fn replacing<'a>(bytes: &[u8], span: Range<usize>, name: &'a str) -> Edit<'a> {
+    match &bytes[span.clone()] {
+        [b'"', .., b'"'] if is_plain(name) => Edit { span: span.start + 1..span.end - 1, text: Cow::Borrowed(name) },
+        _ => Edit { span, text: Cow::Owned(quote(name)) },
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::config::BackendId;
 use crate::error::ErrorType;
 use crate::provider::push_name;
@@ -11,7 +13,7 @@ use crate::telemetry::labels::AttemptKind;
 /// All attempts of one request, in the order of their ends.
 #[derive(Clone, Debug, Default)]
 pub struct Trail {
-    entries: Vec<Entry>,
+    entries: SmallVec<[Entry; 1]>,
 }
 
 /// One attempt that has ended, or has got its answer's head.
