@@ -12,16 +12,17 @@ const WHOLE: usize = 100;
 /// The last 64 times.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Times {
-    /// As they came.
-    latest: VecDeque<Duration>,
+    /// As they came, in nanoseconds: every outcome looks for two among them, and a number is compared at once.
+    latest: VecDeque<u64>,
     /// The same by length. Every outcome adds one and asks for two percentiles: to keep the order costs a twentieth of finding
     /// them among times that have none.
-    sorted: Vec<Duration>,
+    sorted: Vec<u64>,
 }
 
 impl Times {
     /// Takes in one more, and forgets the oldest if there are too many.
     pub(super) fn push(&mut self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         if self.latest.len() == KEPT
             && let Some(oldest) = self.latest.pop_front()
         {
@@ -32,7 +33,7 @@ impl Times {
     }
 
     /// How many are shorter.
-    fn below(&self, time: Duration) -> usize {
+    fn below(&self, time: u64) -> usize {
         self.sorted.partition_point(|known| *known < time)
     }
 
@@ -44,7 +45,7 @@ impl Times {
     /// What so many percent of them keep within, by nearest rank; none without any. `percent` in 1..=100.
     pub(super) fn percentile(&self, percent: usize) -> Option<Duration> {
         let rank = (self.sorted.len() * percent).div_ceil(WHOLE).checked_sub(1)?;
-        self.sorted.get(rank).copied()
+        self.sorted.get(rank).copied().map(Duration::from_nanos)
     }
 }
 

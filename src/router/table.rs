@@ -135,7 +135,7 @@ impl RouteEntry {
 
 /// All routes.
 pub struct Table {
-    routes: HashMap<RouteName, Arc<RouteEntry>>,
+    routes: foldhash::HashMap<RouteName, Arc<RouteEntry>>,
     wildcards: Vec<Arc<RouteEntry>>,
     size: usize,
     /// Whether any route lets an answer's head leave before the answer is known (`stream.head_hold`).

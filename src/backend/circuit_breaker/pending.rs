@@ -1,7 +1,8 @@
 //! Calls under way, so that failures which come back fast are not judged before slower successes had their chance.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use super::pace::{Expected, Kind};
 use crate::clock::Instant;

@@ -67,36 +67,47 @@ struct Bucket {
 pub(super) struct Window {
     bucket_nanos: u64,
     buckets: [Bucket; BUCKETS as usize],
+    /// What lay in it at the newest outcome: each outcome is followed by a look at the sums.
+    total: Bucket,
 }
 
 impl Window {
     /// An empty window of this length.
     pub(super) fn new(length: Duration) -> Self {
         let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
-        Self { bucket_nanos: nanos.div_ceil(BUCKETS).max(1), buckets: Default::default() }
+        Self { bucket_nanos: nanos.div_ceil(BUCKETS).max(1), buckets: Default::default(), total: Bucket::default() }
     }
 
     /// Empties it.
     pub(super) fn clear(&mut self) {
-        self.buckets = Default::default();
+        (self.buckets, self.total) = Default::default();
     }
 
     /// Books an outcome by the start of its call; one from before the window, or from the future, is not.
     pub(super) fn book(&mut self, started: Instant, now: Instant, entry: Entry, is_slow: bool) {
-        let epoch = self.epoch(started);
-        if !self.is_live(epoch, now) {
+        let (epoch, newest) = (self.epoch(started), self.epoch(now));
+        if !is_live(epoch, newest) {
             return;
+        }
+        if self.total.epoch != newest {
+            self.total = Bucket { epoch: newest, sums: self.add_up(newest) };
         }
         let bucket = &mut self.buckets[(epoch % BUCKETS) as usize];
         if bucket.epoch != epoch {
             *bucket = Bucket { epoch, sums: Sums::default() };
         }
         bucket.sums.add(entry, is_slow);
+        self.total.sums.add(entry, is_slow);
     }
 
     /// What lies in it now. A jump over its whole length leaves nothing.
     pub(super) fn sums(&self, now: Instant) -> Sums {
-        let live = self.buckets.iter().filter(|bucket| self.is_live(bucket.epoch, now));
+        let newest = self.epoch(now);
+        if self.total.epoch == newest { self.total.sums } else { self.add_up(newest) }
+    }
+
+    fn add_up(&self, newest: u64) -> Sums {
+        let live = self.buckets.iter().filter(|bucket| is_live(bucket.epoch, newest));
         live.fold(Sums::default(), |sums, bucket| sums.plus(bucket.sums))
     }
 
@@ -110,15 +121,17 @@ impl Window {
         // Below the largest u64 in any case, so that one more never overflows.
         (at.as_nanos() / self.bucket_nanos).min(u64::MAX - 1)
     }
+}
 
-    fn is_live(&self, epoch: u64, now: Instant) -> bool {
-        let newest = self.epoch(now);
-        epoch <= newest && newest - epoch < BUCKETS
-    }
+/// Whether a bucket lies in the window whose newest one is `newest`.
+const fn is_live(epoch: u64, newest: u64) -> bool {
+    epoch <= newest && newest - epoch < BUCKETS
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(seconds: u64) -> Instant {
@@ -150,5 +163,21 @@ mod tests {
         window.book(at(99), at(139), Entry::Success, false);
         window.book(at(140), at(139), Entry::Success, false);
         assert_eq!([139, 140].map(|now| window.sums(at(now)).resolved()), [0, 0]);
+    }
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_the_buckets_come_to(
+            script in proptest::collection::vec((0_u64..90, 0_u64..90, 0..3_u8, any::<bool>()), 0..60),
+            looks in proptest::collection::vec(0_u64..90, 1..5),
+        ) {
+            let mut window = Window::new(Duration::from_secs(40));
+            for (started, now, entry, is_slow) in script {
+                let entry = [Entry::Success, Entry::Failure, Entry::Abandoned][usize::from(entry)];
+                window.book(at(started), at(now), entry, is_slow);
+                for now in looks.iter().copied().chain([now]) {
+                    prop_assert_eq!(window.sums(at(now)), window.add_up(window.epoch(at(now))));
+                }
+            }
+        }
     }
 }
