@@ -259,7 +259,8 @@ impl Operation {
     }
 
     fn first_segment(&self) -> &str {
-        self.text.split('/').next().unwrap_or_default()
+        let end = self.text.bytes().position(|byte| byte == b'/').unwrap_or(self.text.len());
+        &self.text[..end]
     }
 }
 

@@ -56,7 +56,10 @@ pub fn judge_no_stream(body: &[u8]) -> Judgement {
 
 /// Whether a content type is `wanted`, parameters and case aside.
 pub fn is_type(content_type: &str, wanted: &str) -> bool {
-    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
+    let Some((kind, rest)) = content_type.trim_ascii_start().as_bytes().split_at_checked(wanted.len()) else {
+        return false;
+    };
+    kind.eq_ignore_ascii_case(wanted.as_bytes()) && matches!(rest.trim_ascii_start().first(), None | Some(b';'))
 }
 
 fn judge_json(expected: Expected, body: &[u8]) -> Judgement {
@@ -130,6 +133,17 @@ mod tests {
         let usage = Usage { input: 3, ..Usage::default() };
         assert_eq!(judge(Expected::Json, "application/json", odd), Judgement::Good(Some(usage)));
         assert_eq!(judge(Expected::Anything, "Text/HTML; charset=utf-8", b"<html>"), Judgement::Malformed);
+    }
+
+    #[test]
+    fn a_type_is_what_stands_before_its_parameters() {
+        for said in ["text/html", "Text/HTML; charset=utf-8", " text/html ;x", "text/html;", "text/html "] {
+            assert!(is_type(said, "text/html"), "{said}");
+        }
+        for said in ["", "text", "text/htmlx", "text/html x", "text/x-html", "text/plain;text/html"] {
+            assert!(!is_type(said, "text/html"), "{said}");
+        }
+        assert!(is_type(" ; charset=utf-8", "") && !is_type("x", ""));
     }
 
     #[test]

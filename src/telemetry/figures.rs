@@ -10,19 +10,12 @@ pub fn push_millis(out: &mut Vec<u8>, span: Duration) {
     push_count(out, micros % 1_000, 3);
 }
 
-/// Most digits of a u64.
-const MAX_DIGITS: usize = 20;
-
 /// Writes a number in decimal with at least `width` digits.
-pub fn push_count(out: &mut Vec<u8>, mut count: u64, width: usize) {
-    let mut digits = [b'0'; MAX_DIGITS];
-    let mut at = MAX_DIGITS;
-    while 0 < count || MAX_DIGITS - at < width {
-        at -= 1;
-        digits[at] = b'0' + (count % 10) as u8;
-        count /= 10;
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn push_count(out: &mut Vec<u8>, count: u64, width: usize) {
+    let mut room = itoa::Buffer::new();
+    let digits = room.format(count).as_bytes();
+    (digits.len()..width).for_each(|_| out.push(b'0'));
+    out.extend_from_slice(digits);
 }
 
 /// The last second as text: most lines of a second share it.
@@ -79,6 +72,15 @@ pub fn write_time(out: &mut Vec<u8>, at: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_has_at_least_its_width() {
+        for (count, width, text) in [(0, 1, "0"), (0, 3, "000"), (7, 3, "007"), (70, 3, "070"), (1_234, 3, "1234")] {
+            let mut out = Vec::new();
+            push_count(&mut out, count, width);
+            assert_eq!(out, text.as_bytes());
+        }
+    }
 
     #[test]
     fn a_clockface_says_what_the_clock_says() {

@@ -131,8 +131,8 @@ impl Fields {
         if let Some(map) = self.map.get() {
             return map.get(asked.name()).and_then(|value| value.to_str().ok()).unwrap_or_default();
         }
-        let place = self.names.first(asked).and_then(|index| self.values.get(index));
-        let value = place.map_or(&b""[..], |place| &self.text[place.clone()]);
+        let Some(place) = self.names.first(asked).and_then(|index| self.values.get(index)) else { return "" };
+        let value = &self.text[place.clone()];
         std::str::from_utf8(value).ok().filter(|text| text.is_ascii()).unwrap_or_default()
     }
 

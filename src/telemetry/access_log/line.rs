@@ -148,10 +148,12 @@ const WORD: usize = 8;
 /// Whether a text needs no escaping: printable ASCII without quotes and backslashes.
 fn is_plain(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<WORD>();
+    // What is left of a longer text is looked at as the end of its last eight.
+    let (last, rest) = text.last_chunk::<WORD>().map_or((None, rest), |last| (Some(last), &[][..]));
     let each = |byte: u8| u64::from_ne_bytes([byte; WORD]);
     // The top bit of each byte that is smaller than `least`, exact while no byte has its own top bit set.
     let below = |word: u64, least: u64| word.wrapping_sub(least) & !word;
-    let odd = words.iter().fold(0, |odd, bytes| {
+    let odd = words.iter().chain(last).fold(0, |odd, bytes| {
         let word = u64::from_ne_bytes(*bytes);
         let is_delete_or_more = word | word.wrapping_add(each(1));
         let is_quote = below(word ^ each(b'"'), each(1)) | below(word ^ each(b'\\'), each(1));
