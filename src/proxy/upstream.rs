@@ -232,7 +232,7 @@ enum Source {
 }
 
 impl AnswerBody {
-    /// Whether its end has come together with the head.
+    /// Whether nothing more has to come; before the first read: whether it came together with the head.
     pub fn came_whole(&self) -> bool {
         match &self.0 {
             Source::Link(body) => body.came_whole(),

@@ -1,5 +1,8 @@
 //! The line of a request: who was asked, who was passed over, who served, and whose it was.
 
+use std::time::Duration;
+
+use breakwater::clock;
 use breakwater::simulator::{Delay, Fault};
 use serde_json::{Value, json};
 
@@ -81,6 +84,25 @@ fn a_line_tells_of_a_fallback_route_and_of_waiting() {
     assert_eq!(waited, [false, false, true], "{lines:?}");
     let [overhead, queued] = ["overhead_ms", "queue_ms"].map(|field| lines[2][field].as_f64().unwrap());
     assert!(overhead < queued, "a wait is no overhead: {}", lines[2]);
+}
+
+#[test]
+fn a_client_that_takes_its_time_to_send_is_no_overhead() {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let providers = Providers::pair();
+    let gateway = Gateway::start(providers.yaml(""));
+    let mut client = gateway.connect();
+    client.send_in_two(&Ask::chat("r"), 10, || {
+        let in_flight = || gateway.operate(&Ask::get("/admin/status")).json()["gateway"]["requests_in_flight"].clone();
+        wait_for("the head", || (in_flight() == 1).then_some(()));
+        let until = clock::now().plus(PAUSE);
+        wait_for("the rest", || (until <= clock::now()).then_some(()));
+    });
+    assert_eq!(client.finish().status(), 200);
+    let line = last(&gateway, 1);
+    let [overhead, whole] = ["overhead_ms", "duration_ms"].map(|field| line[field].as_f64().unwrap());
+    let pause = PAUSE.as_secs_f64() * 1_000.0;
+    assert!(overhead < pause && pause <= whole, "{line}");
 }
 
 #[test]

@@ -164,6 +164,7 @@ mod tests {
         window.book(at(140), at(139), Entry::Success, false);
         assert_eq!([139, 140].map(|now| window.sums(at(now)).resolved()), [0, 0]);
     }
+
     proptest! {
         #[test]
         fn what_is_kept_is_what_the_buckets_come_to(

@@ -271,7 +271,7 @@ impl Link {
         let (pool, is_kept) = (Rc::clone(pool), is_kept && is_in_step);
         let mut rest = LinkBody { link: Some(self), pool, body, content, block: BytesMut::new(), is_kept, error: None };
         let at = clock::now();
-        rest.let_go(at);
+        rest.let_go(|| at);
         Answer { status, fields, body: AnswerBody(Source::Link(rest)), resent: false, at }
     }
 }
@@ -303,9 +303,7 @@ impl LinkBody {
                 Ok(content) => self.content = content,
                 Err(error) => (self.link, self.error) = (None, Some(error)),
             }
-            if self.body == Body::Complete {
-                self.let_go(clock::now());
-            }
+            self.let_go(clock::now);
         }
         Poll::Ready(Some(Ok(std::mem::take(&mut self.content))))
     }
@@ -316,13 +314,13 @@ impl LinkBody {
     }
 
     /// Parts from the link if the body is whole.
-    fn let_go(&mut self, now: Instant) {
+    fn let_go(&mut self, now: impl FnOnce() -> Instant) {
         if self.body != Body::Complete {
             return;
         }
         if let Some(mut link) = self.link.take().filter(|_| self.is_kept) {
             link.is_reused = true;
-            self.pool.put(link, now);
+            self.pool.put(link, now());
         }
     }
 }

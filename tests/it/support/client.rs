@@ -170,12 +170,25 @@ impl Client {
 
     /// Sends a request.
     pub(crate) fn send(&mut self, ask: &Ask) {
+        self.send_in_two(ask, 0, || {});
+    }
+
+    /// Sends a request, of its body the `last` bytes only after `meanwhile`.
+    pub(crate) fn send_in_two(&mut self, ask: &Ask, last: usize, meanwhile: impl FnOnce()) {
         self.started = clock::now();
         self.answer = Answer::default();
+        let bytes = ask.bytes();
+        let (first, last) = bytes.split_at(bytes.len() - last);
+        self.write(first);
+        meanwhile();
+        self.write(last);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
         // A server may have answered and closed before it has read all of a body that it does not want.
         let _ = match &mut self.tls {
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write_all(&ask.bytes()),
-            None => self.stream.write_all(&ask.bytes()),
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write_all(bytes),
+            None => self.stream.write_all(bytes),
         };
     }
 
