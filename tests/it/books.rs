@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use breakwater::clock;
 use breakwater::simulator::{
-    CutAt, Dialect, ErrorForm, Fault, HangAt, InBandError, Malformed, Rule, Stale, Template, Truncate,
+    CutAt, Delay, Dialect, ErrorForm, Fault, HangAt, InBandError, Malformed, Rule, Stale, Template, Truncate,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,9 @@ use crate::support::{Ask, Ending, Gateway, PATIENCE, Providers, Sample, Scrape, 
 
 /// Clients at once.
 const CLIENTS: u64 = 6;
+
+/// Calls at once of each backend.
+const MAX_IN_FLIGHT: u64 = 2;
 
 /// Length of the form that runs every time.
 const SHORT: Duration = Duration::from_secs(6);
@@ -43,7 +46,7 @@ fn yaml(providers: &Providers, weight: u64) -> String {
         route("hedged", &["three", "one"], hedge),
     ];
     format!(
-        "{}router:\n{}resilience: {{max_in_flight: 2, timeouts: {{first_byte: 400ms, first_token: 400ms, idle: 300ms}}, \
+        "{}router:\n{}resilience: {{max_in_flight: {MAX_IN_FLIGHT}, timeouts: {{first_byte: 400ms, first_token: 400ms, idle: 300ms}}, \
          circuit_breaker: {{wait_duration_in_open_state: 1s}}}}\nauth: {{keys: [{{name: known, key: sk-known}}]}}\n",
         providers.models(&[]),
         routes.concat()
@@ -135,6 +138,32 @@ impl Drop for Told<'_> {
     }
 }
 
+fn signed(ask: Ask, key: &str, number: u64) -> Ask {
+    ask.header("authorization", &format!("Bearer {key}")).header("x-request-id", &format!("books-{number}"))
+}
+
+/// Has somebody wait for a place: whether that comes about by itself is up to chance.
+fn fill_a_line(gateway: &Gateway, providers: &Providers, sent: &Sent) {
+    providers.fault("one", Fault::Latency(Delay::Fixed(300.0)));
+    wait_for("a wait", || {
+        // One more than there are places.
+        let clients: Vec<_> = (0..=MAX_IN_FLIGHT)
+            .map(|_| {
+                let mut client = gateway.connect();
+                let number = sent.number.fetch_add(1, Ordering::Relaxed);
+                client.send(&signed(Ask::chat("patient"), "sk-known", number));
+                client
+            })
+            .collect();
+        for mut client in clients {
+            client.finish();
+            sent.stayed.fetch_add(1, Ordering::Relaxed);
+        }
+        (0.0 < gateway.scrape().sum("breakwater_queue_wait_seconds_count", &[])).then_some(())
+    });
+    providers.heal("one");
+}
+
 fn client(gateway: &Gateway, sent: &Sent, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     while !sent.over.load(Ordering::Relaxed) {
@@ -151,8 +180,7 @@ fn client(gateway: &Gateway, sent: &Sent, seed: u64) {
             _ => Ask::chat_with(route, r#","max_tokens":3"#),
         };
         let key = if random.u32(0..20) == 0 { "sk-strange" } else { "sk-known" };
-        let ask =
-            ask.header("authorization", &format!("Bearer {key}")).header("x-request-id", &format!("books-{number}"));
+        let ask = signed(ask, key, number);
         let _told = Told(&ask);
         let mut client = gateway.connect();
         client.send(&ask);
@@ -218,6 +246,7 @@ fn they_balance_whatever_happens() {
     let providers = Providers::start(&BACKENDS.map(|name| (name, dialect)));
     let gateway = Gateway::start(yaml(&providers, 1));
     let sent = Sent::default();
+    fill_a_line(&gateway, &providers, &sent);
     let until = clock::now().plus(time);
     let mut log = std::thread::scope(|scope| {
         for number in 0..CLIENTS {
@@ -226,9 +255,7 @@ fn they_balance_whatever_happens() {
         }
         scope.spawn(|| chaos(&gateway, &providers, &sent, !seed));
         let watched = scope.spawn(|| watch(&gateway, &sent));
-        // A machine that does much else gets few requests done, and of few none may have had to wait.
-        let has_waited = || 0.0 < gateway.scrape().sum("breakwater_queue_wait_seconds_count", &[]);
-        while clock::now() < until || (clock::now() < until.plus(PATIENCE) && !has_waited()) {
+        while clock::now() < until {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         sent.over.store(true, Ordering::Relaxed);
